@@ -1,0 +1,6 @@
+"""senet: recipes for single-channel speech enhancement.
+
+Importing this package is cheap: nothing here loads torch, scipy or matplotlib.
+"""
+
+__version__ = "0.1.0"

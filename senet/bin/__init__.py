@@ -1,0 +1,68 @@
+"""Commands: ``python -m senet.bin.<name>``, and ``senet <name>``, are the same thing.
+
+Each module here has ``get_parser()``, which imports nothing heavy so that ``--help``
+is instant, and ``main(argv=None)``, which parses and calls into the package.
+"""
+
+import errno
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+
+from senet.errors import UserError
+
+
+def setup_logging(level="INFO"):
+    """One line per message on stderr: time, place, text."""
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s (%(filename)s:%(lineno)d) %(levelname)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        force=True,
+    )
+
+
+def run(main, argv=None):
+    """Call ``main(argv)``; turn errors the user can mend into one message and an exit status."""
+    try:
+        return main(argv) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ENOTDIR) and error.filename:
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 1
+        raise
+
+
+def command_names():
+    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def senet(argv=None):
+    """The ``senet`` command: ``senet NAME ARGS...`` runs ``senet.bin.NAME``."""
+    argv = sys.argv[1:] if argv is None else argv
+    names = command_names()
+    if not argv or argv[0] in ("-h", "--help") or argv[0] not in names:
+        wrong = argv and argv[0] not in names and not argv[0].startswith("-")
+        out = sys.stderr if wrong else sys.stdout
+        if wrong:
+            print(f"senet: there is no command '{argv[0]}'", file=out)
+        print("usage: senet COMMAND [OPTIONS]   (senet COMMAND --help says more)\n", file=out)
+        for name in names:
+            doc = importlib.import_module(f"senet.bin.{name}").__doc__ or ""
+            print(f"  {name:<12} {doc.strip().splitlines()[0] if doc.strip() else ''}", file=out)
+        return 2 if wrong else 0
+    module = importlib.import_module(f"senet.bin.{argv[0]}")
+    sys.argv[0] = f"senet {argv[0]}"
+    return run(module.main, argv[1:])
