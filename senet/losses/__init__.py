@@ -1,0 +1,1 @@
+"""Training losses over the stages of a model, one file per domain."""

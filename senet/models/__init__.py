@@ -1,0 +1,1 @@
+"""Enhancement systems, one file per family: waveform in, waveform out."""
