@@ -1,0 +1,67 @@
+"""Losses between complex spectra (B, F, T)."""
+
+import torch
+from torch import Tensor, nn
+
+from senet.dsp.compress import compress_magnitude, power_compress
+from senet.errors import UserError
+
+
+class CompressedSpectrum(nn.Module):
+    """Squared distance of compressed magnitudes plus that of compressed complex spectra, of the last stage.
+
+    With Sc = |S|^c exp(j angle(S)) and sums over the bins and frames of a clip:
+    ``magnitude_weight * sum (|Se|^c - |S|^c)^2 + complex_weight * sum |Se_c - S_c|^2``, averaged over the batch.
+
+    Args:
+        exponent: c; 1 compares the spectra as they are.
+        complex_weight: 0 leaves the term out. magnitude_weight: the same.
+        reduction: ``sum`` over the bins as in the public low-latency code (values in the thousands, which matters to
+            clipping thresholds), or ``mean`` over a clip's bins.
+    Source: the terms and 0.113 from
+        YunyangZeng/Spectrogram-Masking-based-Neural-Network-model-for-single-channel-Speech-Enhancement, which compares
+        a twice compressed estimate with a once compressed reference; here both are compressed once.
+    """
+
+    domain = "spectrum"
+    needs = ("clean",)
+
+    def __init__(
+        self,
+        exponent: float = 0.3,
+        complex_weight: float = 0.113,
+        magnitude_weight: float = 1.0,
+        reduction: str = "sum",
+        eps: float = 1e-8,
+    ):
+        super().__init__()
+        if reduction not in ("sum", "mean"):
+            raise UserError(f"CompressedSpectrum: reduction is {reduction!r}, expected sum or mean")
+        self.exponent, self.reduction, self.eps = exponent, reduction, eps
+        self.weights = {"magnitude": magnitude_weight, "complex": complex_weight}
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, F, T) complex; lengths (B,) in frames. Returns: loss, its terms."""
+        est, ref = stages[-1], refs["clean"]
+        terms = {}
+        if self.weights["magnitude"]:
+            difference = self._magnitude(est) - self._magnitude(ref)
+            terms["magnitude"] = self._reduce(difference.square(), lengths)
+        if self.weights["complex"]:
+            difference = self._complex(est) - self._complex(ref)
+            terms["complex"] = self._reduce(difference.real.square() + difference.imag.square(), lengths)
+        loss = sum(self.weights[name] * value for name, value in terms.items())
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _magnitude(self, spec: Tensor) -> Tensor:
+        return compress_magnitude(spec, self.exponent, self.eps)
+
+    def _complex(self, spec: Tensor) -> Tensor:
+        return power_compress(spec, self.exponent, self.eps)
+
+    def _reduce(self, error: Tensor, lengths: Tensor) -> Tensor:
+        valid = torch.arange(error.shape[-1], device=error.device) < lengths[:, None]  # B, T
+        sums = (error * valid[:, None]).sum((1, 2))
+        if self.reduction == "mean":
+            sums = sums / (lengths * error.shape[1])
+        return sums.mean()

@@ -1,0 +1,53 @@
+"""Losses between waveforms (B, N), of the last stage; samples beyond a clip's length do not count."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SISDR(nn.Module):
+    """Negative scale-invariant signal-to-distortion ratio in dB, averaged over the batch: lower is better.
+
+    Args:
+        eps: added to the energies of target and distortion, so that a silent reference or a perfect estimate gives a
+            finite loss with finite gradients; small against a clip's energy (3 s at -40 dB full scale: 4.8).
+    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; each signal's mean is removed first.
+    """
+
+    domain = "waveform"
+    needs = ("clean",)
+
+    def __init__(self, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms."""
+        valid = _valid(lengths, stages[-1])
+        est, ref = (_zero_mean(wave, valid, lengths) for wave in (stages[-1], refs["clean"]))
+        target = ref * ((est * ref).sum(1, keepdim=True) / (ref.square().sum(1, keepdim=True) + self.eps))
+        energy = target.square().sum(1) + self.eps
+        distortion = (est - target).square().sum(1) + self.eps
+        loss = (-10 * torch.log10(energy / distortion)).mean()
+        return loss, {"si_sdr": -loss.detach()}
+
+
+class L1(nn.Module):
+    """Mean absolute difference, averaged per clip and then over the batch."""
+
+    domain = "waveform"
+    needs = ("clean",)
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms."""
+        difference = (stages[-1] - refs["clean"]).abs() * _valid(lengths, stages[-1])
+        loss = (difference.sum(1) / lengths).mean()
+        return loss, {"l1": loss.detach()}
+
+
+def _valid(lengths: Tensor, wave: Tensor) -> Tensor:
+    return torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
+
+
+def _zero_mean(wave: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
+    wave = wave * valid
+    return (wave - wave.sum(1, keepdim=True) / lengths[:, None]) * valid
