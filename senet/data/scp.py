@@ -1,0 +1,278 @@
+"""Kaldi's ``key value`` text files: wav.scp, utt2spk, utt2num_samples and their kin.
+
+One entry per line, ``\\n`` line ends, a final newline, keys unique and in C-locale
+(byte) order. Keys are printable ASCII without white space: file names are made from
+them, and two Unicode spellings of one letter look the same but never match. Values
+are any UTF-8, such as paths with blanks or letters of any script.
+
+Files are read once, in blocks of lines, with every line checked, so that all the
+readers here refuse the same damage with the same words: ``file:line``, what was
+found, what to do.
+"""
+
+import hashlib
+import itertools
+import mmap
+import operator
+import re
+from pathlib import Path
+
+import numpy as np
+
+from senet.errors import UserError
+from senet.files import whole_file
+
+_BLOCK = 1 << 20  # bytes read at a time
+_MEND = "mend the file, or drop the line with utils/fix_data_dir.sh"
+
+
+class Scp:
+    """A ``key value`` file that stays on the disk.
+
+    The file is memory mapped, so that all processes share its pages; only the
+    position of each line, 8 bytes, is held. Opening checks every line.
+
+    Args:
+        path: the file.
+        allow_pipes: accept values that are shell commands (``sox a.flac -t wav - |``).
+    Raises:
+        UserError: with ``file:line``, for a line out of order, a repeated key, a key without
+            value, a carriage return, bytes that are not UTF-8, a last line that was cut off,
+            a pipe that was not allowed; and for an empty file.
+    """
+
+    def __init__(self, path, allow_pipes=False):
+        self.path = Path(path)
+        self.allow_pipes = allow_pipes
+        starts, digest = [], hashlib.blake2b(digest_size=16)
+        position, relative = 0, None
+        for block, rows in _blocks(self.path, allow_pipes):
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+            starts.append(position + ends)
+            position += len(block)
+            digest.update(b"\n".join(row[0] for row in rows) + b"\n")
+            if relative is None:
+                relative = next((v for _, v in rows if v[:1] != b"/" and v[-1:] != b"|"), None)
+        # One sentinel more than there are lines, so that line i is starts[i]:starts[i + 1].
+        self._starts = np.concatenate([np.zeros(1, np.int64), *starts])
+        self.keys_digest = digest.digest()  # equal for two files exactly when all their keys are
+        self._relative = relative and relative.decode()
+        self._root = None
+        with open(self.path, "rb") as f:
+            self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __reduce__(self):
+        return Scp, (self.path, self.allow_pipes)
+
+    def __len__(self):
+        return len(self._starts) - 1
+
+    def _line(self, i):
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.path}: there is no line {i + 1}, the last is {len(self)}")
+        return self._map[self._starts[i] : self._starts[i + 1]]
+
+    def key(self, i):
+        """The key of line ``i``, counted from 0."""
+        return self._line(i).split(None, 1)[0].decode()
+
+    def value(self, i):
+        """The value of line ``i``, counted from 0."""
+        return self._line(i).split(None, 1)[1].rstrip().decode()
+
+    def _find(self, key):
+        wanted, low, high = key.encode(), 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._line(middle).split(None, 1)[0] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self.key(low) == key else None
+
+    def index(self, key):
+        """The line, counted from 0, that holds ``key``; KeyError when none does."""
+        i = self._find(key)
+        if i is None:
+            raise KeyError(f"{self.path}: '{key}' is not among its {len(self)} keys")
+        return i
+
+    def __getitem__(self, key):
+        return self.value(self.index(key))
+
+    def __contains__(self, key):
+        return self._find(key) is not None
+
+    def __iter__(self):
+        return ((self.key(i), self.value(i)) for i in range(len(self)))
+
+    @property
+    def root(self):
+        """The folder that relative values start from.
+
+        It is the closest folder above the file in which the first relative value exists, so that
+        a dump is read from wherever its reader stands, and never as the file of the same name of
+        another recipe; and the working directory, as in Kaldi, when there is no such folder.
+        """
+        if self._root is None:
+            self._root = Path()
+            if self._relative is not None:
+                name = split_value(self._relative)[0]
+                above = self.path.resolve().parents
+                self._root = next((folder for folder in above if (folder / name).exists()), Path())
+        return self._root
+
+
+def split_value(value):
+    """``"a.ark:57"`` -> ``("a.ark", 57)``; ``"a.wav"`` -> ``("a.wav", None)``."""
+    path, colon, offset = value.rpartition(":")
+    return (path, int(offset)) if colon and offset.isascii() and offset.isdigit() else (value, None)
+
+
+def read_ints(path):
+    """The values of a file such as utt2num_samples, as int64 in the file's order."""
+    return read_ints_and_digest(path)[0]
+
+
+def read_ints_and_digest(path):
+    """``read_ints``, and the ``keys_digest`` that a Scp of the same keys has."""
+    values, digest = [], hashlib.blake2b(digest_size=16)
+    for _, rows in _blocks(Path(path), allow_pipes=True):
+        try:
+            values.append(np.array([int(value) for _, value in rows], np.int64))
+        except ValueError:
+            key, value = next((k.decode(), v.decode()) for k, v in rows if not re.fullmatch(rb"[+-]?\d{1,18}", v))
+            line = sum(map(len, values)) + [k for k, _ in rows].index(key.encode()) + 1
+            raise UserError(f"{path}:{line}: '{value}' for '{key}' is not a whole number; {_MEND}") from None
+        digest.update(b"\n".join(row[0] for row in rows) + b"\n")
+    return np.concatenate(values), digest.digest()
+
+
+def read_table(path):
+    """A small file as a dict of str, in the file's order."""
+    return {k.decode(): v.decode() for _, rows in _blocks(Path(path), allow_pipes=True) for k, v in rows}
+
+
+def write_table(path, rows, sort=True):
+    """Write ``(key, value)`` rows, whole.
+
+    Args:
+        path: the file.
+        rows: iterable of pairs; values are written with ``str``.
+        sort: put the rows in C-locale order; otherwise they have to be in it.
+    Raises:
+        UserError: a repeated key, a key that is no key, an empty value, a row out of order.
+    """
+    rows = ((str(key), str(value)) for key, value in rows)
+    if sort:
+        rows = sorted(rows, key=lambda row: row[0].encode())
+    with whole_file(path) as f:
+        last = None
+        for key, value in rows:
+            problem = bad_key(key) or (not value.strip() and "has no value") or ("\n" in value and "has a line break")
+            if not problem and last is not None and key <= last:
+                problem = "is there twice" if key == last else f"comes after '{last}'"
+            if problem:
+                raise UserError(f"{path}: cannot write: '{key}' {problem}")
+            f.write(f"{key} {value}\n")
+            last = key
+
+
+def bad_key(key):
+    """What is wrong with an id, or None: it has to be printable ASCII without white space."""
+    if not key:
+        return "is empty"
+    if not key.isascii():
+        return "has letters that are not ASCII"
+    if " " in key or not key.isprintable():
+        return "has white space or control characters"
+    return None
+
+
+def spk2utt(utt2spk):
+    """Rows ``(spk, "utt1 utt2 ...")`` from rows ``(utt, spk)``."""
+    speakers = {}
+    for utt, spk in utt2spk:
+        speakers.setdefault(spk, []).append(utt)
+    return ((spk, " ".join(utts)) for spk, utts in sorted(speakers.items()))
+
+
+def _blocks(path, allow_pipes):
+    """Yield ``(bytes of whole lines, [(key, value), ...])`` with each line checked."""
+    lines_before, last, rest = 0, None, b""
+    with open(path, "rb") as f:
+        while block := f.read(_BLOCK):
+            cut = block.rfind(b"\n") + 1
+            block, rest = rest + block[:cut], block[cut:] if cut else rest + block
+            if not cut:
+                continue
+            rows = [line.split(None, 1) for line in block.split(b"\n")[:-1]]
+            keys = [row[0] if row else b"" for row in rows]
+            if last is not None:
+                keys.insert(0, last)
+            if not _is_sound(block, rows, keys, allow_pipes):
+                _complain(path, lines_before, block, last, allow_pipes)
+            last = keys[-1]
+            lines_before += len(rows)
+            yield block, [(key, value.rstrip()) for key, value in rows]
+    if rest:
+        raise UserError(
+            f"{path}:{lines_before + 1}: the last line does not end: the file was cut off while it was written; "
+            "make it again, or drop the line with utils/fix_data_dir.sh"
+        )
+    if last is None:
+        raise UserError(f"{path}: the file is empty; run the stage that makes it again")
+
+
+def _is_sound(block, rows, keys, allow_pipes):
+    """Whether all is well, at the speed of a million lines a second; which line is not is asked later."""
+    return (
+        b"\r" not in block
+        and all(len(row) == 2 for row in rows)
+        and all(map(operator.lt, keys, itertools.islice(keys, 1, None)))
+        and not bad_key(b"".join(keys).decode("latin-1"))
+        and (block.isascii() or _decodes(block))
+        and (allow_pipes or b"|" not in block or not any(row[1].rstrip()[-1:] == b"|" for row in rows))
+    )
+
+
+def _decodes(data):
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def line_problem(line, allow_pipes=False):
+    """What is wrong with one line (bytes, without the line end), or None."""
+    if b"\r" in line:
+        return "the line ends in a carriage return (a file from Windows?); convert it with 'tr -d \\\\r' or utils/fix_data_dir.sh"
+    if not _decodes(line):
+        return f"the line is not UTF-8; {_MEND}"
+    row = line.split(None, 1)
+    if not row:
+        return f"the line is empty; {_MEND}"
+    if problem := bad_key(row[0].decode()):
+        return f"the key '{row[0].decode()}' {problem}; choose another id"
+    if len(row) == 1:
+        return f"'{row[0].decode()}' has no value; {_MEND}"
+    if not allow_pipes and row[1].rstrip()[-1:] == b"|":
+        return "the value is a shell command (it ends in '|'); make real files of it, or pass --allow_pipes if you trust it"
+    return None
+
+
+def _complain(path, lines_before, block, last, allow_pipes):
+    """Raise for the first line of ``block`` that is not sound."""
+    for number, line in enumerate(block.split(b"\n")[:-1], lines_before + 1):
+        problem = line_problem(line, allow_pipes)
+        if not problem:
+            key = line.split(None, 1)[0]
+            if last is not None and key == last:
+                problem = f"'{key.decode()}' is there twice; {_MEND}"
+            elif last is not None and key < last:
+                problem = f"'{key.decode()}' comes after '{last.decode()}'; sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
+            last = key
+        if problem:
+            raise UserError(f"{path}:{number}: {problem}")
+    raise AssertionError(f"{path}: a fault that has no line")
