@@ -50,13 +50,13 @@ class AudioInfo(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """One audio signal: where it is, what it is, and how to get at it."""
+    """One audio signal: where it is, what it is, and how to get at its samples."""
 
     where: str  # for messages
     info: AudioInfo
     file: "_File"
-    start: int  # position of the first sample for 16-bit PCM wav, of the whole content otherwise
-    plain: bool  # 16-bit PCM wav
+    start: int  # position of the first sample in the file, when senet reads them itself
+    sound: soundfile.SoundFile | None  # otherwise
 
 
 class _File:
@@ -123,31 +123,31 @@ def _entry(value, root):
     file = _open(path, where)
     start = offset or 0
     head = file.read(64, start)
-    if head[:5] == b"AUDIO":  # kaldiio puts this before entries of formats other than wav; a length follows
+    if not head:
+        found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
+        raise AudioError(where, "empty", f"{found}; make it again")
+    if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
         start += 6 + head[5]
         head = file.read(64, start)
+    content = _Content(file, start) if start else path
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _wav_entry(where, file, start, head)
-    if not head:
-        message = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
-        raise AudioError(where, "empty", f"{message}; make it again")
+        return _wav_entry(where, file, start, head, content)
+    return _sound_entry(where, file, head, content)
+
+
+def _sound_entry(where, file, head, content):
     try:
-        with soundfile.SoundFile(_Content(file, start)) as f:
-            info = AudioInfo(f.samplerate, f.channels, f.frames, f.subtype)
-            if f.format == "FLAC" and f.frames:  # its header claims a length: see whether the end is there
-                f.seek(f.frames - 1)
-                if len(f.read(1)) != 1:
-                    raise soundfile.LibsndfileError(0)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        if head[:4] == b"fLaC":
-            raise AudioError(where, "cut", "the flac stream ends early: the file was cut off; copy or make it again") from error
-        raise AudioError(
-            where, "format", f"this is not audio that can be read (it begins with {head[:12]!r}); wav, flac, ogg or mp3 expected"
-        ) from error
-    return _Entry(where, info, file, start, plain=False)
+        sound = soundfile.SoundFile(content)
+    except soundfile.LibsndfileError as error:
+        found = f"is not audio that can be read (it begins with {head[:12]!r})"
+        raise AudioError(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
+    info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
+    if info.frames == 0:
+        raise AudioError(where, "no samples", "has a header but no samples; record or make it again")
+    return _Entry(where, info, file, 0, sound)
 
 
-def _wav_entry(where, file, start, head):
+def _wav_entry(where, file, start, head, content):
     """Walk the chunks of a wav up to its samples; they have to be all there."""
     position, form = 12, None
     while True:
@@ -166,29 +166,23 @@ def _wav_entry(where, file, start, head):
     if size >= _STREAMED > there:
         size = there
     if size == 0:
-        raise AudioError(where, "no samples", "the wav has a header but no samples; record or make it again")
+        raise AudioError(where, "no samples", "has a header but no samples; record or make it again")
     if there < size:
         raise AudioError(
-            where, "cut", f"the header claims {size} bytes of samples and {max(there, 0)} are there: the wav was cut off; "
-            "copy or make it again"
+            where, "cut", f"its header claims {size} bytes of samples, {max(there, 0)} are there; copy or make it again"
         )
-    if form == 1 and bits == 16 and channels and rate:
+    if (form, bits) == (1, 16) and channels and rate:
         info = AudioInfo(rate, channels, size // (2 * channels), "PCM_16")
-        return _Entry(where, info, file, start + position, plain=True)
-    try:
-        with soundfile.SoundFile(_Content(file, start)) as f:
-            info = AudioInfo(f.samplerate, f.channels, f.frames, f.subtype)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(where, "format", f"soundfile cannot read this wav: {error}; convert it") from error
-    return _Entry(where, info, file, start, plain=False)
+        return _Entry(where, info, file, start + position, None)
+    return _sound_entry(where, file, head, content)
 
 
 def _decode(entry, start, frames):
     """float32 samples ``start`` to ``start + frames``; shape (frames,) or (frames, C)."""
     channels = entry.info.channels
-    if entry.plain:
+    if entry.sound is None:
         stored = np.empty(frames * channels, "<i2")
-        got = entry.file.readinto(stored.data, entry.start + 2 * channels * start) if frames else 0
+        got = entry.file.readinto(stored, entry.start + 2 * channels * start) if frames else 0
         if got == stored.nbytes:
             samples = stored.astype(np.float32)
             samples *= _SCALE
@@ -196,16 +190,18 @@ def _decode(entry, start, frames):
         got //= 2 * channels
     else:
         try:
-            with soundfile.SoundFile(_Content(entry.file, entry.start)) as f:
-                f.seek(start)
-                samples = f.read(frames, dtype="float32")
+            entry.sound.seek(start)
+            samples = entry.sound.read(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
-            raise AudioError(entry.where, "cut", f"cannot be decoded ({error}); the file is damaged or cut off") from error
+            raise AudioError(
+                entry.where, "cut", f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
+                "it was cut off or damaged; copy or make it again"
+            ) from error
         if len(samples) == frames:
             return samples
         got = len(samples)
     raise AudioError(
-        entry.where, "cut", f"samples {start} to {start + frames} asked for, {got} of them are there: the file was cut off"
+        entry.where, "cut", f"{frames} samples from {start} on asked for, {got} are there; copy or make it again"
     )
 
 
@@ -228,7 +224,10 @@ def info(value, root=None):
     Raises:
         AudioError: missing, empty, cut off, not audio, without samples.
     """
-    return _entry(value, root).info
+    entry = _entry(value, root)
+    if entry.sound is not None:  # flac and mp3 state a length at the beginning: see whether the end is there
+        _decode(entry, entry.info.frames - 1, 1)
+    return entry.info
 
 
 def read(value, start=0, frames=None, *, root=None, num_samples=None):
@@ -272,11 +271,11 @@ def _require_form(entry, sample_rate, channels):
     found = entry.info
     if channels is not None and found.channels != channels:
         raise AudioError(
-            entry.where, "channels", f"has {found.channels} channels, {channels} expected; choose one when preparing the data"
+            entry.where, "channels", f"has {found.channels} channels, {channels} expected; make a file of one of them"
         )
     if sample_rate is not None and found.sample_rate != sample_rate:
         raise AudioError(
-            entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it (the mix stage does)"
+            entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it first"
         )
 
 
@@ -298,25 +297,22 @@ def check(value, *, root=None, sample_rate=None, channels=1, num_samples=None, m
     _require_form(entry, sample_rate, channels)
     _require_length(entry, num_samples)
     where, found = entry.where, entry.info
-    if found.frames == 0:
-        raise AudioError(where, "no samples", "has a header but no samples; record or make it again")
     if found.frames < min_seconds * found.sample_rate:
-        seconds = found.frames / found.sample_rate
-        raise AudioError(where, "short", f"lasts {1000 * seconds:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
+        ms = 1000 * found.frames / found.sample_rate
+        raise AudioError(where, "short", f"lasts {ms:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
     low, high = np.inf, -np.inf
     for start in range(0, found.frames, _CHECK_BLOCK):
         samples = _decode(entry, start, min(_CHECK_BLOCK, found.frames - start))
-        block_low, block_high = samples.min(), samples.max()
-        if np.isnan(block_low):  # min() is NaN as soon as one sample is
-            first = start + int(np.argmax(np.isnan(samples.reshape(len(samples), -1).any(axis=1))))
-            raise AudioError(where, "nan", f"sample {first} is not a number (NaN); make the file again")
-        low, high = min(low, block_low), max(high, block_high)
+        lowest, highest = samples.min(), samples.max()
+        if np.isnan(lowest):  # as soon as one sample is
+            raise AudioError(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
+        low, high = min(low, lowest), max(high, highest)
     if np.isinf(low) or np.isinf(high):
-        raise AudioError(where, "inf", "has infinite samples; make the file again")
+        raise AudioError(where, "inf", "has infinite samples; make it again")
     if high - low <= 2 * _SCALE:  # nothing but the last bit moves
-        if max(abs(low), abs(high)) > 2 * _SCALE:
-            raise AudioError(where, "dc", f"is constant at {(low + high) / 2:.4g}: no sound once its mean is removed; leave it out")
-        raise AudioError(where, "silent", "is digital silence; leave it out")
+        if max(abs(low), abs(high)) <= 2 * _SCALE:
+            raise AudioError(where, "silent", "is digital silence; leave it out")
+        raise AudioError(where, "dc", f"is constant at {high:.4g}, silence but for its mean; leave it out")
     return found
 
 

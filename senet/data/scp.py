@@ -247,7 +247,7 @@ def _decodes(data):
 def line_problem(line, allow_pipes=False):
     """What is wrong with one line (bytes, without the line end), or None."""
     if b"\r" in line:
-        return "the line ends in a carriage return (a file from Windows?); convert it with 'tr -d \\\\r' or utils/fix_data_dir.sh"
+        return "there is a carriage return (a file from Windows?); remove it with utils/fix_data_dir.sh"
     if not _decodes(line):
         return f"the line is not UTF-8; {_MEND}"
     row = line.split(None, 1)
@@ -258,7 +258,7 @@ def line_problem(line, allow_pipes=False):
     if len(row) == 1:
         return f"'{row[0].decode()}' has no value; {_MEND}"
     if not allow_pipes and row[1].rstrip()[-1:] == b"|":
-        return "the value is a shell command (it ends in '|'); make real files of it, or pass --allow_pipes if you trust it"
+        return "the value is a shell command (it ends in '|'); make files of it, or pass --allow_pipes if you trust it"
     return None
 
 
@@ -271,7 +271,10 @@ def _complain(path, lines_before, block, last, allow_pipes):
             if last is not None and key == last:
                 problem = f"'{key.decode()}' is there twice; {_MEND}"
             elif last is not None and key < last:
-                problem = f"'{key.decode()}' comes after '{last.decode()}'; sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
+                problem = (
+                    f"'{key.decode()}' comes after '{last.decode()}'; "
+                    "sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
+                )
             last = key
         if problem:
             raise UserError(f"{path}:{number}: {problem}")
