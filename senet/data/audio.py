@@ -32,14 +32,18 @@ _CHECK_BLOCK = 1 << 20  # samples decoded at a time by check()
 
 
 class AudioError(UserError):
-    """Audio that is not as it must be; ``reason`` is one of the words that ``check`` lists."""
+    """Audio that is not as it must be; ``reason`` is a short word, such as those that ``check`` lists."""
 
-    def __init__(self, where, reason, message):
-        super().__init__(f"{where}: {message}")
-        self.where, self.reason, self.message = where, reason, message
+    def __init__(self, message, reason):
+        super().__init__(message)
+        self.reason = reason
 
     def __reduce__(self):  # worker processes send it to their parent
-        return AudioError, (self.where, self.reason, self.message)
+        return AudioError, (str(self), self.reason)
+
+
+def _fault(where, reason, message):
+    return AudioError(f"{where}: {message}", reason)
 
 
 class AudioInfo(NamedTuple):
@@ -88,7 +92,7 @@ def _open(path, where):
         status = os.stat(path)
         return _cached_file(path, status.st_ino, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise AudioError(where, "missing", f"cannot be opened: {error.strerror}") from error
+        raise _fault(where, "missing", f"cannot be opened: {error.strerror}") from error
 
 
 class _Content(io.RawIOBase):
@@ -125,7 +129,7 @@ def _entry(value, root):
     head = file.read(64, start)
     if not head:
         found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
-        raise AudioError(where, "empty", f"{found}; make it again")
+        raise _fault(where, "empty", f"{found}; make it again")
     if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
         start += 6 + head[5]
         head = file.read(64, start)
@@ -140,10 +144,10 @@ def _sound_entry(where, file, head, content):
         sound = soundfile.SoundFile(content)
     except soundfile.LibsndfileError as error:
         found = f"is not audio that can be read (it begins with {head[:12]!r})"
-        raise AudioError(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
+        raise _fault(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
     info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
     if info.frames == 0:
-        raise AudioError(where, "no samples", "has a header but no samples; record or make it again")
+        raise _fault(where, "no samples", "has a header but no samples; record or make it again")
     return _Entry(where, info, file, 0, sound)
 
 
@@ -154,7 +158,7 @@ def _wav_entry(where, file, start, head, content):
         if len(head) < position + 24:
             head = file.read(position + 64, start)
         if len(head) < position + 8:
-            raise AudioError(where, "cut", "the wav ends within its header; copy or make it again")
+            raise _fault(where, "cut", "the wav ends within its header; copy or make it again")
         name, size = struct.unpack_from("<4sI", head, position)
         position += 8
         if name == b"fmt " and len(head) >= position + 16:
@@ -166,9 +170,9 @@ def _wav_entry(where, file, start, head, content):
     if size >= _STREAMED > there:
         size = there
     if size == 0:
-        raise AudioError(where, "no samples", "has a header but no samples; record or make it again")
+        raise _fault(where, "no samples", "has a header but no samples; record or make it again")
     if there < size:
-        raise AudioError(
+        raise _fault(
             where, "cut", f"its header claims {size} bytes of samples, {max(there, 0)} are there; copy or make it again"
         )
     if (form, bits) == (1, 16) and channels and rate:
@@ -193,21 +197,21 @@ def _decode(entry, start, frames):
             entry.sound.seek(start)
             samples = entry.sound.read(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
-            raise AudioError(
+            raise _fault(
                 entry.where, "cut", f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
                 "it was cut off or damaged; copy or make it again"
             ) from error
         if len(samples) == frames:
             return samples
         got = len(samples)
-    raise AudioError(
+    raise _fault(
         entry.where, "cut", f"{frames} samples from {start} on asked for, {got} are there; copy or make it again"
     )
 
 
 def _require_length(entry, num_samples):
     if num_samples is not None and entry.info.frames != num_samples:
-        raise AudioError(
+        raise _fault(
             entry.where, "length", f"has {entry.info.frames} samples, and utt2num_samples says {num_samples}; "
             "one of the two is from another run: make both again"
         )
@@ -252,7 +256,7 @@ def _read(entry, start, frames, num_samples):
     total = entry.info.frames
     frames = total - start if frames is None else frames
     if start < 0 or frames < 0 or start + frames > total:
-        raise AudioError(entry.where, "length", f"samples {start} to {start + frames} asked for, it has {total}")
+        raise _fault(entry.where, "length", f"samples {start} to {start + frames} asked for, it has {total}")
     return _decode(entry, start, frames)
 
 
@@ -270,11 +274,11 @@ def read_mono(value, start=0, frames=None, *, sample_rate, root=None, num_sample
 def _require_form(entry, sample_rate, channels):
     found = entry.info
     if channels is not None and found.channels != channels:
-        raise AudioError(
+        raise _fault(
             entry.where, "channels", f"has {found.channels} channels, {channels} expected; make a file of one of them"
         )
     if sample_rate is not None and found.sample_rate != sample_rate:
-        raise AudioError(
+        raise _fault(
             entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it first"
         )
 
@@ -299,20 +303,20 @@ def check(value, *, root=None, sample_rate=None, channels=1, num_samples=None, m
     where, found = entry.where, entry.info
     if found.frames < min_seconds * found.sample_rate:
         ms = 1000 * found.frames / found.sample_rate
-        raise AudioError(where, "short", f"lasts {ms:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
+        raise _fault(where, "short", f"lasts {ms:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
     low, high = np.inf, -np.inf
     for start in range(0, found.frames, _CHECK_BLOCK):
         samples = _decode(entry, start, min(_CHECK_BLOCK, found.frames - start))
         lowest, highest = samples.min(), samples.max()
         if np.isnan(lowest):  # as soon as one sample is
-            raise AudioError(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
+            raise _fault(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
         low, high = min(low, lowest), max(high, highest)
     if np.isinf(low) or np.isinf(high):
-        raise AudioError(where, "inf", "has infinite samples; make it again")
+        raise _fault(where, "inf", "has infinite samples; make it again")
     if high - low <= 2 * _SCALE:  # nothing but the last bit moves
         if max(abs(low), abs(high)) <= 2 * _SCALE:
-            raise AudioError(where, "silent", "is digital silence; leave it out")
-        raise AudioError(where, "dc", f"is constant at {high:.4g}, silence but for its mean; leave it out")
+            raise _fault(where, "silent", "is digital silence; leave it out")
+        raise _fault(where, "dc", f"is constant at {high:.4g}, silence but for its mean; leave it out")
     return found
 
 
