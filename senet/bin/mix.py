@@ -1,0 +1,105 @@
+"""Mix speech and noise at planned signal-to-noise ratios into dump/raw/<set>."""
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import configargparse
+
+from senet import shards
+from senet.bin import run, setup_logging
+from senet.errors import UserError
+
+
+def sample_rate(text):
+    """``"16k"`` or ``"16000"`` -> 16000."""
+    import humanfriendly
+
+    return humanfriendly.parse_size(text)
+
+
+def floats(text):
+    return [float(x) for x in text.replace(",", " ").split()]
+
+
+def get_parser():
+    parser = configargparse.ArgumentParser(
+        description=__doc__
+        + " First --plan, then any number of jobs with --job J/N, then --collect; without these, all in one go."
+        " Finished shards are not made again, and the number of jobs does not change a byte.",
+        config_file_parser_class=configargparse.YAMLConfigFileParser,
+        formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", is_config_file=True, help="YAML file with any of these options")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the source sets")
+    parser.add_argument("--out", type=Path, required=True, help="set to make, such as dump/raw/train")
+    parser.add_argument("--speech", help="source set of speech below --data; for pairs, the set to format")
+    parser.add_argument("--noise", help="source set of noise below --data")
+    parser.add_argument(
+        "--policy",
+        choices=("crop", "snsd", "pairs"),
+        default="crop",
+        help="crop: random crops, one SNR each; snsd: joined files, every SNR, as MS-SNSD; pairs: format existing noisy/clean pairs",
+    )
+    parser.add_argument("--sample_rate", type=sample_rate, default="16k", help="Hz; other rates are resampled")
+    parser.add_argument("--seed", type=int, default=0, help="of the plan")
+
+    group = parser.add_argument_group("amount")
+    group.add_argument("--num_clips", type=int, help="mixtures to make; 10000 when total_hours is not given either (pairs: all)")
+    group.add_argument("--total_hours", type=float, help="snsd: stop when the mixtures, all SNRs counted, reach this length")
+    group.add_argument("--seconds", type=float, default=3.0, help="crop: length of a mixture; snsd: a clip is longer than this")
+    group.add_argument("--silence_seconds", type=float, default=0.2, help="snsd: silence between joined files")
+
+    group = parser.add_argument_group("signal-to-noise ratio and level")
+    group.add_argument("--snr_lower", type=float, default=-6.0, help="lowest SNR, dB")
+    group.add_argument("--snr_upper", type=float, default=9.0, help="highest SNR, dB")
+    group.add_argument("--num_snr_levels", type=int, default=16, help="evenly spaced from the lowest to the highest")
+    group.add_argument("--snr_levels", type=floats, metavar="'A B ..'", help="the SNRs themselves, instead of the three above")
+    group.add_argument("--min_rms_db", type=float, default=-60.0, help="quieter crops are drawn again; dB of full scale")
+    group.add_argument(
+        "--on_clip", choices=("scale_all", "none"), default="scale_all", help="scale all three signals so that none passes --peak, or clip"
+    )
+    group.add_argument("--peak", type=float, default=0.99, help="largest magnitude, full scale = 1")
+    group.add_argument("--exclude_types", default="", help="prefixes of noise types to leave out, comma between")
+
+    group = parser.add_argument_group("phases")
+    group.add_argument("--plan", action="store_true", help="only write OUT/plan.tsv")
+    shards.add_arguments(parser)
+    group.add_argument("--dry_run", action="store_true", help="only say what would be made and the disk it needs")
+    group.add_argument("--nj", type=int, help="threads while planning; by default one for each processor")
+    return parser
+
+
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+    setup_logging()
+    if args.plan + bool(args.job) + args.collect + args.dry_run > 1:
+        raise UserError("choose one of --plan, --job, --collect and --dry_run")
+    from senet.data import mixture_set
+
+    if args.dry_run:
+        seconds = mixture_set.estimated_seconds(args)
+        need = round(seconds * args.sample_rate * 2 * 3)
+        free = shutil.disk_usage(_existing(args.out)).free
+        print(f"{args.out}: {seconds / 3600:.2f} h of mixtures, about {need / 1e9:.2f} GB; {free / 1e9:.1f} GB are free")
+        return
+    if not (args.job or args.collect):
+        mixture_set.make_plan(args)
+    if not (args.plan or args.collect):
+        mixture_set.make_audio(args)
+    if not (args.plan or args.job):
+        mixture_set.make_manifests(args)
+    logging.info("%s: done", args.out)
+
+
+def _existing(path):
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,125 @@
+"""The three steps of making a set of mixtures: plan, audio, manifests. Options as in ``senet.bin.mix``."""
+
+import logging
+from pathlib import Path
+
+from senet.data.mixing import Mixer
+from senet.data.parallel import available_cpus, parallel_map
+from senet.data.plan import Plan, plan_text, write_plan
+from senet.data.policies import Crop, Snsd, snr_levels
+from senet.data.scp import write_table
+from senet.data.sources import SourceSet
+from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
+from senet.errors import UserError
+
+DEFAULT_CLIPS = 10000
+
+
+def _source(args, which):
+    name = getattr(args, which)
+    if not name:
+        raise UserError(f"--{which} is not given; it names a source set below {args.data}, such as {which}_train")
+    return SourceSet(args.data / name, args.sample_rate)
+
+
+def _policy(args):
+    speech, noise = _source(args, "speech"), _source(args, "noise")
+    common = {
+        "seed": args.seed,
+        "snrs": args.snr_levels or snr_levels(args.snr_lower, args.snr_upper, args.num_snr_levels),
+        "min_rms_db": args.min_rms_db,
+        "exclude_types": tuple(filter(None, args.exclude_types.split(","))),
+    }
+    samples = round(args.seconds * args.sample_rate)
+    if samples < 1:
+        raise UserError(f"--seconds {args.seconds:g} is not a length; give more than 0")
+    if args.policy == "crop":
+        return Crop(args.out.name, speech, noise, num_samples=samples, **common)
+    gap = round(args.silence_seconds * args.sample_rate)
+    return Snsd(args.out.name, speech, noise, min_samples=samples, gap_samples=gap, **common)
+
+
+def _settings(args, policy):
+    """What the plan's first line says: all that rendering needs, and how the lines were drawn."""
+    return {
+        "policy": args.policy,
+        "set": args.out.name,
+        "sample_rate": args.sample_rate,
+        "level_of": "clean",
+        "parts": "equal_rms" if args.policy == "snsd" else "as_is",
+        "peak": args.peak,
+        "on_clip": args.on_clip,
+        "speech": args.speech,
+        "noise": args.noise,
+        "sources": f"{policy.speech.digest()}-{policy.noise.digest()}",
+        "seed": args.seed,
+        "seconds": args.seconds,
+        "snrs": ",".join(f"{x:g}" for x in policy.snrs),
+        "min_rms_db": args.min_rms_db,
+        "exclude_types": args.exclude_types or "-",
+    }
+
+
+def estimated_seconds(args):
+    """Total length of the mixtures that ``args`` ask for."""
+    hours = None if args.total_hours is None else args.total_hours * 3600
+    by_count = None if args.num_clips is None else args.num_clips * args.seconds
+    return min((x for x in (hours, by_count) if x is not None), default=DEFAULT_CLIPS * args.seconds)
+
+
+def draw(policy, *, num_clips, total_samples, nj):
+    """Lines in order, until there are ``num_clips`` of them or they last ``total_samples`` (whichever comes first)."""
+    lines, samples, first = [], 0, 0
+    per_draw = policy.lines_per_draw
+    while True:
+        if num_clips is not None:
+            batch = min(4096, -(-(num_clips - len(lines)) // per_draw))
+        else:
+            batch = 16 * nj
+        for found in parallel_map(policy.lines, range(first, first + batch), nj, "planned"):
+            for line in found:
+                if len(lines) == num_clips or (total_samples is not None and samples >= total_samples):
+                    return lines
+                lines.append(line)
+                samples += line.num_samples
+        if len(lines) == num_clips:
+            return lines
+        first += batch
+
+
+def make_plan(args):
+    policy = _policy(args)
+    num_clips = args.num_clips if args.num_clips or args.total_hours else DEFAULT_CLIPS
+    total = None if args.total_hours is None else args.total_hours * 3600 * args.sample_rate
+    lines = draw(policy, num_clips=num_clips, total_samples=total, nj=args.nj or available_cpus())
+    settings, path = _settings(args, policy), args.out / "plan.tsv"
+    if path.exists() and path.read_text(encoding="utf-8") != plan_text(settings, lines):
+        remove_manifests(args.out)
+    write_plan(path, settings, lines)
+    remove_stale_shards(args.out, lines)
+    hours = sum(line.num_samples for line in lines) / args.sample_rate / 3600
+    logging.info("%s: %d mixtures planned, %.2f h", path, len(lines), hours)
+
+
+def make_audio(args):
+    plan = Plan(args.out / "plan.tsv")
+    synthesise(args.out, plan, _renderer(args, plan), args.job)
+
+
+def _renderer(args, plan):
+    rate = int(plan.settings["sample_rate"])
+    speech, noise = (SourceSet(Path(args.data) / plan.settings[which], rate) for which in ("speech", "noise"))
+    if f"{speech.digest()}-{noise.digest()}" != plan.settings["sources"]:
+        raise UserError(f"{plan.path}: {speech.path} or {noise.path} has changed since the plan was made; run --plan again")
+    return Mixer(plan.settings, speech, noise)
+
+
+def make_manifests(args):
+    plan = Plan(args.out / "plan.tsv")
+    types = SourceSet(Path(args.data) / plan.settings["noise"], int(plan.settings["sample_rate"])).table("utt2noise")
+
+    def label(line):
+        sources = [part.source for part in line.noise if part.source]
+        return ",".join(dict.fromkeys(types.get(source, source) for source in sources))
+
+    collect(args.out, plan, label)

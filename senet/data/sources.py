@@ -1,0 +1,83 @@
+"""Source sets: recordings of speech or noise that mixtures are made from.
+
+A source set is a folder with ``wav.scp``, ``utt2spk``, ``spk2utt``, ``utt2num_samples`` and ``utt2fs`` (length and rate
+of the file itself), ``utt2fingerprint`` (of the file's content), and for noise ``utt2noise`` (its type, such as Babble)
+and ``utt2recording`` (files cut from one recording share it). ``senet.bin.prepare`` writes them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from senet.data import audio
+from senet.data.scp import Scp, read_ints, read_table
+from senet.dsp.resample import resample, resampled_length
+from senet.errors import UserError
+
+
+class SourceSet:
+    """One source set, read at the recipe's rate; mono (channels are averaged).
+
+    Args:
+        path: the folder.
+        sample_rate: Hz at which lengths are counted and samples are read.
+    Attributes:
+        lengths: int64 (len,), samples at ``sample_rate``.
+    """
+
+    def __init__(self, path, sample_rate):
+        self.path, self.sample_rate = Path(path), sample_rate
+        for name in ("wav.scp", "utt2spk", "utt2num_samples", "utt2fs"):
+            if not (self.path / name).exists():
+                raise UserError(f"{self.path / name}: missing; run stage 1 (senet.bin.prepare) to make this source set")
+        self.scp = Scp(self.path / "wav.scp")
+        self._stored = read_ints(self.path / "utt2num_samples")
+        self._rates = read_ints(self.path / "utt2fs")
+        if not len(self.scp) == len(self._stored) == len(self._rates):
+            raise UserError(
+                f"{self.path}: wav.scp has {len(self.scp)} entries, utt2num_samples {len(self._stored)}, utt2fs {len(self._rates)}; "
+                "they must agree. Run stage 1 again"
+            )
+        self.lengths = resampled_length(self._stored, self._rates, sample_rate)
+
+    def __len__(self):
+        return len(self.scp)
+
+    def id(self, index):
+        return self.scp.key(index)
+
+    def table(self, name):
+        """utt2spk, utt2noise, ... as a dict; empty when the set does not have it."""
+        return read_table(self.path / name) if (self.path / name).exists() else {}
+
+    def digest(self):
+        """Changes when the content of any recording does; independent of where the files lie."""
+        h = hashlib.sha256()
+        for name in ("utt2num_samples", "utt2fs", "utt2fingerprint"):
+            if (self.path / name).exists():
+                h.update((self.path / name).read_bytes())
+        return h.hexdigest()[:12]
+
+    def read(self, index, start=0, length=None):
+        """Samples ``start .. start+length-1`` (to the end when None) of recording ``index``: float32 (length,)."""
+        n = int(self.lengths[index])
+        length = n - start if length is None else length
+        if start < 0 or length < 0 or start + length > n:
+            raise UserError(
+                f"{self.path / 'wav.scp'}: '{self.id(index)}' has {n} samples at {self.sample_rate} Hz, "
+                f"but {start}..{start + length} are asked for; the plan was made from other sources: run --plan again"
+            )
+        rate, value = int(self._rates[index]), self.scp.value(index)
+        same = rate == self.sample_rate
+        # A resampled crop depends on what lies around it, so such a file is converted as a whole.
+        x, found = audio.read(
+            value, start if same else 0, length if same else None, root=self.scp.root, num_samples=int(self._stored[index])
+        )
+        if found != rate:
+            raise UserError(f"{value}: {found} Hz, but {rate} Hz when the sources were listed; run stage 1 again")
+        if x.ndim == 2:
+            x = x.mean(axis=1)
+        if not np.isfinite(x).all():
+            raise UserError(f"{value}: contains NaN or infinity; repair or remove the file and run stage 1 again")
+        return x if same else resample(x, rate, self.sample_rate)[start : start + length]
