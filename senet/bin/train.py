@@ -1,0 +1,189 @@
+"""Train a model: stage 4 of every recipe; run again, it continues where it was."""
+
+import logging
+import sys
+
+from senet import config
+from senet.bin import run, setup_logging
+from senet.errors import UserError
+
+
+def get_parser():
+    parser = config.Parser(
+        description=(
+            "Train a model into --expdir: config.yaml (all options), checkpoints/, train.log, train.jsonl, "
+            "tensorboard/ (if installed), record.json, run.sh. An unfinished experiment is continued at the step where "
+            "it was saved last. Keys of the *_conf options are set one by one with a dot: --model_conf.n_layers 4."
+        )
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--train", required=True, metavar="DIR", help="data directory to train on")
+    data.add_argument("--valid", required=True, metavar="DIR", help="data directory to validate on, whole utterances")
+    data.add_argument("--feats_type", choices=["raw", "stft"], default="raw", help="audio, or stored spectra")
+    data.add_argument("--batch_size", type=int, default=8, help="utterances per update")
+    data.add_argument(
+        "--crop_seconds",
+        type=config.optional(float),
+        default=None,
+        help="random part of each utterance; null: all of it",
+    )
+    data.add_argument(
+        "--bad_audio", choices=["raise", "skip"], default="raise", help="stop at unreadable audio, or skip it"
+    )
+    data.add_argument(
+        "--num_workers", type=int, default=None, help="processes that read data; null: 4 with a GPU, else 0"
+    )
+
+    what = parser.add_argument_group("model and objective")
+    what.add_argument("--model", required=True, help="module.Class under senet.models")
+    what.add_argument("--model_conf", type=config.mapping, default={}, help="arguments of the model")
+    what.add_argument("--objective", default="supervised", help="module under senet.train; its class has the same name")
+    what.add_argument("--objective_conf", type=config.mapping, default={}, help="further arguments of the objective")
+    what.add_argument("--loss", required=True, help="module.Class under senet.losses")
+    what.add_argument("--loss_conf", type=config.mapping, default={}, help="arguments of the loss")
+    what.add_argument("--optim", default="Adam", help="class of torch.optim")
+    what.add_argument("--optim_conf", type=config.mapping, default={}, help="arguments of the optimiser, such as lr")
+    what.add_argument("--scheduler", type=config.optional(str), default=None, help="class of torch.optim.lr_scheduler")
+    what.add_argument("--scheduler_conf", type=config.mapping, default={}, help="arguments of the scheduler")
+    what.add_argument(
+        "--scheduler_interval",
+        choices=["epoch", "step"],
+        default="epoch",
+        help="when the scheduler advances (ReduceLROnPlateau: always by the validation loss)",
+    )
+    what.add_argument("--warmup_steps", type=int, default=0, help="updates over which the learning rate rises linearly")
+    what.add_argument("--grad_clip", type=float, default=5.0, help="largest norm of the gradient; 0: any")
+
+    how = parser.add_argument_group("run")
+    how.add_argument("--expdir", required=True, metavar="DIR", help="experiment folder, exp/<tag>")
+    how.add_argument("--max_epoch", type=int, default=100, help="epochs to train")
+    how.add_argument("--max_steps", type=int, default=0, help="updates to train; 0: no limit")
+    how.add_argument(
+        "--patience", type=int, default=0, help="stop after so many epochs without a better validation; 0: never"
+    )
+    how.add_argument("--seed", type=int, default=0, help="of the weights, the batches and dropout")
+    how.add_argument("--log_every", type=int, default=50, help="updates per log line")
+    how.add_argument(
+        "--save_every", type=int, default=500, help="updates per checkpoint within an epoch; 0: only at its end"
+    )
+    how.add_argument(
+        "--keep_best", type=int, default=1, help="checkpoints to keep by validation loss, besides the last two"
+    )
+    how.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
+    how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
+    return parser
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = get_parser().parse(argv)
+
+    import torch
+
+    from senet.train.experiment import Experiment
+    from senet.train.trainer import Trainer
+
+    setup_logging()
+    resolve_options(args)
+    experiment = Experiment(args.expdir, vars(args), argv)
+    log_to_file(experiment.expdir / "train.log")
+    device = choose_device(args)
+    model = build_model(args, device)
+    train, valid = open_data(args, model)
+    objective = build_objective(args, model, device)
+    trainer = Trainer(
+        objective,
+        train,
+        valid,
+        args.expdir,
+        sample_rate=model.sample_rate,
+        device=device,
+        max_epoch=args.max_epoch,
+        max_steps=args.max_steps,
+        patience=args.patience,
+        log_every=args.log_every,
+        save_every=args.save_every,
+        keep_best=args.keep_best,
+        seed=args.seed,
+        num_workers=args.num_workers,
+    )
+    experiment.write_record(parameters=sum(p.numel() for p in model.parameters()), threads=torch.get_num_threads())
+    try:
+        trainer.fit()
+    finally:
+        experiment.write_record(training_seconds=round(trainer.seconds, 1))
+
+
+def resolve_options(args):
+    """Fill in what depends on classes or on the machine, so that config.yaml says everything."""
+    args.model_conf = config.resolve("models", args.model, args.model_conf)
+    args.loss_conf = config.resolve("losses", args.loss, args.loss_conf)
+    if args.num_workers is None:
+        args.num_workers = 4 if args.ngpu else 0
+    for name, least in {"batch_size": 1, "max_epoch": 1, "log_every": 1, "seed": 0}.items():
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}")
+
+
+def choose_device(args):
+    import torch
+
+    from senet.train.experiment import available_cores
+
+    # Jobs run with OMP_NUM_THREADS=1, one per core; training is a single process that takes them all.
+    torch.set_num_threads(args.num_threads or available_cores())
+    torch.manual_seed(args.seed)
+    if args.ngpu and not torch.cuda.is_available():
+        raise UserError(
+            f"--ngpu {args.ngpu}: torch {torch.__version__} sees no GPU here; use --ngpu 0 or see nvidia-smi"
+        )
+    return torch.device("cuda" if args.ngpu else "cpu")
+
+
+def build_model(args, device):
+    return config.build("models", args.model, args.model_conf).to(device)
+
+
+def open_data(args, model):
+    from senet.data.dataset import Batches
+
+    def batches(folder, **options):
+        feats = folder if args.feats_type == "stft" else None
+        return Batches(
+            folder,
+            batch_size=args.batch_size,
+            sample_rate=model.sample_rate,
+            seed=args.seed,
+            feats=feats,
+            bad_audio=args.bad_audio,
+            **options,
+        )
+
+    return batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
+
+
+def build_objective(args, model, device):
+    return config.build(
+        "train",
+        f"{args.objective}.{args.objective.title()}",
+        args.objective_conf,
+        model=model,
+        loss=config.build("losses", args.loss, args.loss_conf).to(device),
+        optim=args.optim,
+        optim_conf=args.optim_conf,
+        scheduler=args.scheduler,
+        scheduler_conf=args.scheduler_conf,
+        scheduler_interval=args.scheduler_interval,
+        warmup_steps=args.warmup_steps,
+        grad_clip=args.grad_clip,
+    )
+
+
+def log_to_file(path):
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.getLogger().handlers[0].formatter)
+    logging.getLogger().addHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

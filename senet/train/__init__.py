@@ -1,0 +1,1 @@
+"""Training: the loop, the objectives it drives, what it logs."""

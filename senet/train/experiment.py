@@ -1,0 +1,182 @@
+"""The folder of an experiment: what it is, how it was made, and that nobody continues it as something else."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from senet import checkpoint, config
+from senet.data.scp import read_ints
+from senet.errors import UserError
+from senet.files import sha256, whole_file, write_json
+
+# Options that a run may change when it continues: where things are, how long and how fast, what is kept and told.
+# Data may move as well: what counts is its fingerprint.
+CHANGEABLE = {
+    "config", "expdir", "train", "valid", "max_epoch", "max_steps", "patience", "ngpu", "num_threads", "num_workers",
+    "log_every", "save_every", "keep_best",
+}  # fmt: skip
+
+
+class Experiment:
+    """``expdir`` with its config.yaml, run.sh and record.json.
+
+    Args:
+        expdir: folder, made when missing.
+        options: all option values, nested ones resolved.
+        argv: the command line, to repeat it.
+    Raises:
+        UserError: checkpoints of another configuration or other data are there; lists the differences.
+    """
+
+    def __init__(self, expdir, options, argv):
+        self.expdir, self.options = Path(expdir), options
+        self.data = {name: describe_data(options[name]) for name in ("train", "valid")}
+        self.record = self._read_record()
+        if checkpoint.entries(self.expdir / "checkpoints"):
+            self._refuse_differences()
+        config.save_resolved(self.expdir / "config.yaml", options)
+        self._write_run_sh(argv)
+        self.record |= {
+            "command": shlex.join(["python", "-m", "senet.bin.train", *argv]),
+            "seed": options["seed"],
+            "data": self.data,
+            "git": git_state(Path(__file__).parent),
+            "versions": versions(),
+            "hardware": hardware(),
+        }
+
+    def write_record(self, **values):
+        """Write record.json with ``values`` (parameters, threads, training_seconds, ...) added."""
+        self.record |= values | {"written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_json(self.expdir / "record.json", self.record)
+
+    def _read_record(self):
+        path = self.expdir / "record.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def _refuse_differences(self):
+        before = _flat(config.load_resolved(self.expdir))
+        now = _flat({k: v for k, v in self.options.items() if v is not None})
+        lines = [
+            f"  {key}: {_shown(before, key)} there, {_shown(now, key)} now"
+            for key in sorted(before | now)
+            if key.partition(".")[0] not in CHANGEABLE and before.get(key) != now.get(key)
+        ]
+        for name, there in self.record.get("data", {}).items():
+            if there["fingerprint"] != self.data[name]["fingerprint"]:
+                lines.append(
+                    f"  {name} data: {_summary(there)} there, {_summary(self.data[name])} now, with other lists"
+                )
+        if lines:
+            raise UserError(
+                f"{self.expdir}: holds checkpoints of an experiment with other settings:\n" + "\n".join(lines) + "\n"
+                f"Give this one a folder of its own (--tag NAME of run.sh, --expdir here), or remove {self.expdir}."
+            )
+
+    def _write_run_sh(self, argv):
+        here = os.path.relpath(Path.cwd(), self.expdir)
+        python = "python" if Path("path.sh").exists() else shlex.quote(sys.executable)
+        with whole_file(self.expdir / "run.sh") as f:
+            f.write(
+                "#!/usr/bin/env bash\n"
+                "# Trains what is in this folder, or goes on with it; options given here come last and win.\n"
+                f'cd "$(dirname "$0")"/{shlex.quote(here)} || exit 1\n'
+                "if [ -f path.sh ]; then . ./path.sh; fi\n"
+                f'exec {python} -m senet.bin.train {shlex.join(argv)} "$@"\n'
+            )
+        (self.expdir / "run.sh").chmod(0o755)
+
+
+def _flat(values, prefix=""):
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value != {}:
+            flat[prefix + str(key)] = value
+    return flat
+
+
+def _shown(values, key):
+    return json.dumps(values[key], ensure_ascii=False) if key in values else "not set"
+
+
+def _summary(data):
+    return f"{data['utterances']} utterances of {data['path']}"
+
+
+def describe_data(folder):
+    """Path, number of utterances, samples, and a SHA-256 over the lists of a data directory."""
+    folder = Path(folder)
+    digest = hashlib.sha256()
+    for name in ("wav.scp", "spk1.scp", "noise1.scp", "utt2num_samples", "feats.scp", "spk1_feats.scp"):
+        if (folder / name).exists():
+            digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    lengths = folder / "utt2num_samples"
+    if not lengths.exists():
+        raise UserError(f"{lengths}: missing; '{folder}' is not a data directory. Run the stages before train.")
+    samples = read_ints(lengths)
+    return {
+        "path": str(folder),
+        "utterances": len(samples),
+        "samples": int(np.sum(samples)),
+        "fingerprint": digest.hexdigest(),
+    }
+
+
+def git_state(folder):
+    """Commit, and whether tracked files differ from it; None outside a repository."""
+
+    def git(*args):
+        command = ["git", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions():
+    found = {"python": platform.python_version()}
+    for name in ("senet", "torch", "numpy", "soundfile", "configargparse"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def hardware():
+    import torch
+
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            names = [line.partition(":")[2].strip() for line in f if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def available_cores():
+    """Cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,0 +1,87 @@
+"""What training says while it runs: log lines, train.jsonl, and TensorBoard where it is installed.
+
+``train.jsonl`` has one object per line. ``{"event": "train", "step", "epoch", "loss", ..., "lr", "grad_norm"}`` holds
+means over the updates since the line before; ``{"event": "valid", "step", "epoch", "loss", ..., "train_loss",
+"best"}`` means over the validation utterances, after each epoch. Epochs count from 1. ``seconds`` (of training so far),
+``steps_per_second`` and ``audio_per_second`` (seconds of audio per second) depend on the machine, the rest does not.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from senet.files import whole_file
+
+log = logging.getLogger("senet.train")
+
+
+class TrainLog:
+    """Writes the records of one experiment.
+
+    Args:
+        expdir: experiment folder.
+        lines: how many records of an earlier run stand; later ones are cut off, because their steps are repeated.
+        step: the step this run starts from.
+    """
+
+    def __init__(self, expdir, lines, step):
+        self.lines = lines
+        path = Path(expdir) / "train.jsonl"
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if path.exists() else []
+        with whole_file(path) as f:
+            f.writelines(kept)
+        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self.board = _tensorboard(Path(expdir) / "tensorboard", step)
+
+    def write(self, record):
+        """One record into every log; it is on its way to the disk when this returns."""
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+        self.lines += 1
+        if self.board:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name not in ("step", "epoch"):
+                    self.board.add_scalar(f"{record['event']}/{name}", value, record["step"])
+
+    def sync(self):
+        """Before a checkpoint counts the lines, they are on the disk."""
+        os.fsync(self.file.fileno())
+
+    def close(self):
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+
+def _tensorboard(folder, step):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None  # an extra: pip install senet[tb]
+    return SummaryWriter(folder, purge_step=step + 1)
+
+
+class Mean:
+    """Running means of named values, which survive in a checkpoint as plain numbers."""
+
+    def __init__(self, sums=None, weight=0):
+        self.sums, self.weight = dict(sums or {}), weight
+
+    def add(self, values, weight=1):
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value) * weight
+        self.weight += weight
+
+    def values(self):
+        return {name: total / self.weight for name, total in self.sums.items()} if self.weight else {}
+
+    def state_dict(self):
+        return {"sums": dict(self.sums), "weight": self.weight}
+
+
+def clock(seconds):
+    """``1:02:03``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
