@@ -1,0 +1,61 @@
+"""Which utterances a batch holds: a function of (seed, epoch, index) alone, so that training resumes anywhere."""
+
+import numpy as np
+
+WINDOW = 64  # batches; utterances are sorted by length within so many batches' worth of a shuffled epoch
+
+
+class BatchOrder:
+    """The order of utterances in each epoch, cut into batches.
+
+    Args:
+        lengths: int64 (U,), one per utterance, to put utterances of like length together; used if ``by_length``.
+        batch_size: utterances per batch.
+        seed: of all epochs.
+        shuffle: a new permutation each epoch; otherwise the order of the manifest.
+        by_length: sort each window of ``WINDOW`` shuffled batches by length, then shuffle the batches, so that whole
+            utterances need little padding. Needs ``shuffle``.
+        drop_last: leave out the last batch when it is not full.
+    """
+
+    def __init__(self, lengths, batch_size, seed, *, shuffle=True, by_length=False, drop_last=False):
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.shuffle, self.by_length = shuffle, by_length and shuffle
+        total = len(lengths)
+        self.num_batches = total // batch_size if drop_last else -(-total // batch_size)
+        self._cached = None, None  # the last epoch asked for and its order: 8 bytes per utterance
+
+    def __call__(self, epoch):
+        """Utterance indices of one epoch, int64 (U,); batch i begins at ``i * batch_size``."""
+        if self._cached[0] != epoch:
+            self._cached = epoch, self._order(epoch)
+        return self._cached[1]
+
+    def members(self, epoch, i):
+        """Yield (own, index): first the members of batch ``i``, then (own False) replacements for unreadable ones.
+
+        Replacements are what follows in the order of the epoch, going round once at its end.
+        """
+        order = self(epoch)
+        first = i * self.batch_size
+        stop = min(first + self.batch_size, len(order))
+        for position in range(first, first + len(order)):
+            yield position < stop, int(order[position % len(order)])
+
+    def size(self, i):
+        """Number of utterances in batch ``i``."""
+        return min(self.batch_size, len(self.lengths) - i * self.batch_size)
+
+    def _order(self, epoch):
+        total = len(self.lengths)
+        if not self.shuffle:
+            return np.arange(total)
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(total)
+        if self.by_length:
+            window = np.arange(total) // (WINDOW * self.batch_size)
+            order = order[np.lexsort((self.lengths[order], window))]
+            full = total // self.batch_size * self.batch_size  # a short last batch stays the last
+            batches = order[:full].reshape(-1, self.batch_size)
+            order[:full] = batches[rng.permutation(len(batches))].reshape(-1)
+        return order

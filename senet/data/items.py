@@ -1,0 +1,168 @@
+"""What one utterance of a data directory gives to a batch: waveforms, or spectra that stage 3 has stored.
+
+Only positions of lines and lengths are held in memory, 8 bytes each per utterance and file; an utterance is read when
+it is asked for, and of a long one only the part that is used.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from senet.data.ark import read_matrix
+from senet.data.audio import AudioError, check, read_mono
+from senet.data.scp import Scp, read_ints_and_digest
+from senet.errors import UserError
+
+
+class Waveforms:
+    """Noisy, clean and, where there is noise1.scp, noise waveforms.
+
+    Args:
+        datadir: folder with wav.scp, spk1.scp, utt2num_samples and, optionally, noise1.scp, all of the same keys.
+        sample_rate: Hz that all files have to have.
+        crop: samples per utterance; longer ones are cut, shorter ones padded. None: whole utterances.
+    """
+
+    def __init__(self, datadir, sample_rate, crop=None):
+        datadir = Path(datadir)
+        self.sample_rate, self.crop = sample_rate, crop
+        self._short = 0.1 * sample_rate
+        self.num_samples, keys = _lengths(datadir)
+        self._scps = {"noisy": _matching(datadir / "wav.scp", keys), "clean": _matching(datadir / "spk1.scp", keys)}
+        if (datadir / "noise1.scp").exists():
+            self._scps["noise"] = _matching(datadir / "noise1.scp", keys)
+
+    def key(self, i):
+        return self._scps["noisy"].key(i)
+
+    def read(self, i, draw):
+        """Read utterance ``i``.
+
+        Args:
+            draw: ``draw(n)`` gives a random integer from 0 to n, to place the crop.
+        Returns:
+            (signals, length): name -> float32 (length,), and the length in samples, at most ``crop``.
+        Raises:
+            AudioError: for a file that cannot be used.
+        """
+        total = int(self.num_samples[i])
+        start, length = 0, total
+        if self.crop is not None and total > self.crop:
+            start, length = draw(total - self.crop), self.crop
+        signals = {name: self._part(name, i, start, length) for name in self._scps}
+        return signals, length
+
+    def collate(self, parts):
+        """What ``read`` gave for B utterances -> name -> float32 (B, N), zero-padded, and lengths (B,) in samples."""
+        lengths = torch.tensor([length for _, length in parts])
+        width = self.crop or int(lengths.max())
+        batch = {name: torch.zeros(len(parts), width) for name in parts[0][0]}
+        for row, (signals, length) in enumerate(parts):
+            for name, signal in signals.items():
+                batch[name][row, :length] = torch.from_numpy(signal)
+        return batch | {"lengths": lengths}
+
+    def _part(self, name, i, start, length):
+        scp, stored = self._scps[name], {"sample_rate": self.sample_rate, "num_samples": int(self.num_samples[i])}
+        signal = read_mono(scp.value(i), start, length, root=scp.root, **stored)
+        low, high = signal.min(), signal.max()
+        # A recording may pause in digital silence, and a reference may be silent; the whole noisy signal may not.
+        if not np.isfinite(high - low) or (name == "noisy" and (low == high or length < self._short)):
+            check(scp.value(i), root=scp.root, **stored)
+        return signal
+
+
+class Spectra:
+    """Stored spectra of the noisy and the clean signal, made by ``senet.bin.feats --feats_type stft``.
+
+    Args:
+        featsdir: folder with feats.scp, spk1_feats.scp, utt2num_samples and feats_config.json.
+        sample_rate: Hz that the features were made at.
+        crop: as for ``Waveforms``, in samples; cuts fall between frames.
+
+    Attributes:
+        config: feats_config.json; its n_fft, hop_length and win_length have to be the model's.
+    """
+
+    def __init__(self, featsdir, sample_rate, crop=None):
+        featsdir = Path(featsdir)
+        self.config = stored_config(featsdir)
+        for name, wanted in {"feats_type": "stft", "sample_rate": sample_rate}.items():
+            if self.config.get(name) != wanted:
+                raise UserError(
+                    f"{featsdir / 'feats_config.json'}: {name} is {self.config.get(name)}, expected {wanted}; "
+                    "run stage 3 again with that setting"
+                )
+        self.num_samples, keys = _lengths(featsdir)
+        self._scps = {
+            "noisy_stft": _matching(featsdir / "feats.scp", keys),
+            "clean_stft": _matching(featsdir / "spk1_feats.scp", keys),
+        }
+        self._hop = self.config["hop_length"]
+        self._crop_frames = None if crop is None else 1 + crop // self._hop
+
+    def key(self, i):
+        return self._scps["noisy_stft"].key(i)
+
+    def read(self, i, draw):
+        """As ``Waveforms.read``, with float32 (T, 2 F) rows [real | imaginary] for signals."""
+        length = int(self.num_samples[i])
+        start, frames = 0, 1 + length // self._hop
+        total = frames
+        if self._crop_frames is not None and total > self._crop_frames:
+            start, frames = draw(total - self._crop_frames), self._crop_frames
+            length = (frames - 1) * self._hop
+        rows = {}
+        for name, scp in self._scps.items():
+            rows[name] = read_matrix(scp.value(i), start, frames, root=scp.root, num_rows=total)
+            if not np.isfinite(rows[name]).all():
+                raise AudioError(f"{scp.value(i)}: has values that are not finite (NaN or infinity)", "nan")
+        return rows, length
+
+    def collate(self, parts):
+        """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
+        lengths = torch.tensor([length for _, length in parts])
+        frame_lengths = 1 + lengths // self._hop
+        frames = self._crop_frames or int(frame_lengths.max())
+        batch = {}
+        for name, rows in parts[0][0].items():
+            bins = rows.shape[1] // 2
+            # Frame after frame in memory, which is how torch.stft lays its result out too.
+            spec = torch.zeros(len(parts), frames, bins, dtype=torch.complex64)
+            numbers = torch.view_as_real(spec).numpy()
+            for b, (signals, _) in enumerate(parts):
+                rows = signals[name]
+                numbers[b, : len(rows), :, 0] = rows[:, :bins]
+                numbers[b, : len(rows), :, 1] = rows[:, bins:]
+            batch[name] = spec.transpose(1, 2)
+        return batch | {"lengths": lengths, "frame_lengths": frame_lengths}
+
+
+def stored_config(featsdir):
+    """The settings that a folder of features was made with (feats_config.json)."""
+    path = Path(featsdir) / "feats_config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; stage 3 (senet.bin.feats) makes it") from None
+
+
+def _lengths(folder):
+    path = folder / "utt2num_samples"
+    if not path.exists():
+        raise UserError(f"{path}: missing; stage 2 (senet.bin.mix) makes it")
+    return read_ints_and_digest(path)
+
+
+def _matching(path, keys_digest):
+    if not path.exists():
+        raise UserError(f"{path}: missing; training needs noisy and clean signals of the same utterances")
+    scp = Scp(path)
+    if scp.keys_digest != keys_digest:
+        raise UserError(
+            f"{path}: its utterances are not those of {path.with_name('utt2num_samples')}; "
+            "run utils/fix_data_dir.sh on the folder, or make it again"
+        )
+    return scp
