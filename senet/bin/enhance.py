@@ -1,0 +1,94 @@
+"""Enhance audio with a trained model: files, folders, or the wav.scp of a test set.
+
+  senet enhance noisy.wav -o clean.wav --model exp/train_lowlatency
+  senet enhance recordings/ -o cleaned/ --model exp/train_lowlatency
+  senet enhance dump/raw/test/wav.scp -o exp/train_lowlatency/enhanced_test --model exp/train_lowlatency
+
+Reads wav, flac, ogg, mp3 of any rate and number of channels; writes 16-bit wav of the same rate, channels and length.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from senet import shards
+from senet.bin import run, setup_logging
+from senet.errors import UserError
+
+
+def get_parser():
+    class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+        pass
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser.add_argument("input", nargs="+", metavar="IN", help="audio files and folders, or one .scp")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder, or a .wav file for one file")
+    parser.add_argument("--model", required=True, metavar="EXP", help="folder of a trained model, exp/<tag>")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or the name of a file in EXP/checkpoints")
+    parser.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
+    parser.add_argument(
+        "--num_threads",
+        type=int,
+        help="CPU threads; if not given all, but 1 for an .scp, so that results do not depend on the number of jobs",
+    )
+    shards.add_arguments(parser)
+    return parser
+
+
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+    setup_logging()
+    scp = next((path for path in args.input if path.endswith(".scp")), None)
+    if scp and len(args.input) > 1:
+        raise UserError(f"{scp}: an .scp is enhanced alone; {len(args.input)} inputs were given")
+    if not scp and (args.job or args.collect):
+        raise UserError("--job and --collect are for an .scp; files and folders are enhanced in one process")
+    if scp and args.collect:
+        from senet.infer import test_set
+
+        test_set.collect(scp, args.output)
+        return 0
+    return enhance_scp(args, scp) if scp else enhance_files(args)
+
+
+def enhance_scp(args, scp):
+    from senet.infer import load, test_set
+
+    model, device = prepare(args, num_threads=args.num_threads or 1)
+    failed = test_set.enhance_shards(model, load.identity(args.model, model), scp, args.output, args.job, device)
+    if not failed and not args.job:
+        test_set.collect(scp, args.output)
+    return 1 if failed else 0
+
+
+def enhance_files(args):
+    from senet.infer.enhance import Progress, enhance_item
+    from senet.infer.files import list_items
+
+    items = list_items(args.input, args.output)
+    model, device = prepare(args, args.num_threads)
+    progress = Progress(len(items))
+    for item in items:
+        enhance_item(model, item, progress, device)
+    return 1 if progress.finish() else 0
+
+
+def prepare(args, num_threads):
+    """``(model, device)``."""
+    import torch
+
+    from senet.infer.load import load_model
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    if args.ngpu and not torch.cuda.is_available():
+        raise UserError(f"--ngpu {args.ngpu}: torch {torch.__version__} sees no GPU; use --ngpu 0 or see nvidia-smi")
+    device = "cuda" if args.ngpu else "cpu"
+    model = load_model(args.model, args.checkpoint, device)
+    logging.info("%s: %s, %d Hz, on %s", Path(args.model), type(model).__name__, model.sample_rate, device)
+    return model, device
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,69 @@
+"""Score enhanced audio against its clean references, per utterance and in summary.
+
+The 16-bit files that the enhance stage wrote are scored, not signals in memory. A score that does not exist (silent
+reference, too short, ...) is nan in the files and counted with its reason, never part of a mean.
+"""
+
+import argparse
+import logging
+import sys
+
+from senet import shards
+from senet.bin import run, setup_logging
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp of the enhanced audio")
+    parser.add_argument("--ref", required=True, metavar="DIR", help="data directory of the test set")
+    parser.add_argument("--out", required=True, metavar="DIR", help="gets scores/<metric>, scores.csv, summary.json")
+    parser.add_argument(
+        "--metrics",
+        default="pesq_wb stoi si_sdr",
+        help="names separated by blanks; with 'i' added (si_sdri) the improvement over the noisy input",
+    )
+    parser.add_argument(
+        "--noisy_scores", metavar="DIR", help="--out of the noisy input's scores; adds paired differences to them"
+    )
+    shards.add_arguments(parser)
+    return parser
+
+
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+    setup_logging()
+    from senet import metrics
+    from senet.errors import UserError
+    from senet.report import scoring
+
+    names = list(dict.fromkeys(args.metrics.replace(",", " ").split()))
+    if not names:
+        raise UserError(f"--metrics is empty; known: {', '.join(metrics.names())}")
+    for name in names:
+        metrics.find(name)
+    audio = scoring.EnhancedSet(args.enhanced, args.ref)
+    if not args.collect:
+        scoring.score_shards(audio, args.out, names, args.job)
+    if args.collect or not args.job:
+        report(scoring.collect(audio, args.out, names, args.noisy_scores))
+
+
+def report(summary):
+    """One log line per metric."""
+    from senet import metrics
+
+    where = summary["test_set"]
+    for name, found in summary["metrics"].items():
+        mean = "no score" if found["mean"] is None else f"{found['mean']:.4f}"
+        logging.info("%s: %s: %s (n %d, failed %d)", where, metrics.label(name), mean, found["n"], found["failed"])
+        for reason, failed in found["reasons"].items():
+            logging.warning("%s: %s failed for %d: %s (%s)", where, name, failed["n"], reason, failed["utts"][0])
+    clipped = summary["clipped"]
+    if clipped["samples"]:
+        logging.warning("%s: %d clipped samples in %d files", where, clipped["samples"], clipped["files"])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,1 @@
+"""Using a trained model: loading it, enhancing files, folders and test sets."""

@@ -1,0 +1,45 @@
+"""What a shard of work remembers, so that a repeated run does only what has changed.
+
+A file of JSON lines: the first says what holds for the whole shard, each other is about one utterance (``"utt"``).
+Digests in them say what the work was done from; there are no times, so equal work gives equal bytes.
+"""
+
+import hashlib
+import json
+import logging
+
+import numpy as np
+
+from senet.files import whole_file
+
+
+def write(path, header, records):
+    """Write the shard's file, whole."""
+    with whole_file(path) as f:
+        for line in (header, *records):
+            f.write(json.dumps(line) + "\n")
+
+
+def read(path):
+    """``(header, records)``."""
+    with open(path, encoding="utf-8") as f:
+        header, *records = (json.loads(line) for line in f)
+    return header, records
+
+
+def previous(path):
+    """``(header, {utt: record})`` of an earlier run; empty when there was none or its file is damaged."""
+    if not path.exists():
+        return {}, {}
+    try:
+        header, records = read(path)
+        return header, {record["utt"]: record for record in records}
+    except (ValueError, KeyError, TypeError) as error:
+        logging.warning("%s: damaged (%s); this shard is done again", path, error)
+        return {}, {}
+
+
+def audio_digest(samples, sample_rate):
+    """16 hexadecimal digits that change when a sample or the rate changes."""
+    content = np.ascontiguousarray(samples).data
+    return hashlib.blake2b(content, digest_size=8, person=str(sample_rate).encode()).hexdigest()

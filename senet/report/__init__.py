@@ -1,0 +1,1 @@
+"""Scores into tables: scoring runs, statistics, results of experiments, plots."""

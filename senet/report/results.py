@@ -1,0 +1,114 @@
+"""Scores on the disk: one experiment's result on one test set, and whether two of them may be compared."""
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from senet.data.scp import read_table
+from senet.errors import UserError
+
+
+class Result:
+    """What ``senet.bin.score`` wrote for one system on one test set.
+
+    Args:
+        path: folder with summary.json and scores/, such as ``exp/<tag>/enhanced_<set>``.
+    Raises:
+        UserError: there is no summary, or it is damaged.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.summary = read_json(self.path / "summary.json", "score this set first (stage score)")
+        if not {"test_set", "n", "utterances", "metrics"} <= set(self.summary):
+            raise UserError(f"{self.path / 'summary.json'}: not a summary of senet.bin.score; score the set again")
+
+    @property
+    def test_set(self):
+        return self.summary["test_set"]
+
+    @property
+    def metrics(self):
+        """Names of the metrics, in the order in which they were asked for."""
+        return list(self.summary["metrics"])
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the few results of a report
+    def scores(self, name):
+        """``(utts, values)``: list of str, float64 (n,) with nan where the metric failed.
+
+        Raises:
+            UserError: the score file is missing, damaged, or not the one that the summary was made from.
+        """
+        path = self.path / "scores" / name
+        if not path.exists():
+            raise UserError(f'{path}: missing; score {self.path} with --metrics "... {name}"')
+        table = read_table(path)
+        values = np.array([_number(path, line, value) for line, value in enumerate(table.values(), 1)])
+        if len(values) != self.summary["n"]:
+            raise UserError(
+                f"{path}: has {len(values)} utterances, summary.json says {self.summary['n']}: "
+                "half written, or of another run; score the set again"
+            )
+        return list(table), values
+
+
+def _number(path, line, value):
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{path}:{line}: '{value}' is not a number; score the set again") from None
+
+
+def read_json(path, hint):
+    """A JSON file's mapping; UserError with ``hint`` when there is none, or it is damaged."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; {hint}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, not JSON ({error}); {hint}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a mapping, found a {type(value).__name__}; {hint}")
+    return value
+
+
+def require_comparable(a, b, path_a, path_b, names):
+    """Refuse two summaries that are not about the same utterances, references and versions of the metrics ``names``.
+
+    Raises:
+        UserError: says which it is; for utterances how many and which.
+    """
+    where = f"{path_a} and {path_b} cannot be put side by side"
+    if a["utterances"] != b["utterances"]:
+        raise UserError(f"{where}: {_list_difference(path_a, path_b)}; enhance and score both on one test set")
+    if a["references"] != b["references"]:
+        raise UserError(f"{where}: their references differ; score both against the same data directory")
+    for name in names:
+        versions = [s["metrics"][name]["version"] if name in s["metrics"] else None for s in (a, b)]
+        if None in versions:
+            lacking = (path_a, path_b)[versions.index(None)]
+            raise UserError(f"{where}: {lacking} was not scored with '{name}'; score it with the same --metrics")
+        if versions[0] != versions[1]:
+            raise UserError(f"{where}: '{name}' is of version '{versions[0]}' and '{versions[1]}'; score both again")
+
+
+def _list_difference(path_a, path_b):
+    def utts(path):
+        names = sorted(p for p in (Path(path) / "scores").glob("*") if p.is_file() and not p.name.startswith("."))
+        return set(read_table(names[0])) if names else set()
+
+    a, b = utts(path_a), utts(path_b)
+    parts = [
+        f"{len(only)} utterances are only in {path}, such as '{min(only)}'"
+        for only, path in ((a - b, path_a), (b - a, path_b))
+        if only
+    ]
+    return "; ".join(parts) or "their lists of utterances differ"
+
+
+def finite_or_nan(number):
+    """A number of a summary, where None stands for nan."""
+    return math.nan if number is None else number
