@@ -76,7 +76,8 @@ def get_parser():
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = get_parser().parse(argv)
+    parser = get_parser()
+    args = parser.parse(argv)
 
     import torch
 
@@ -84,8 +85,8 @@ def main(argv=None):
     from senet.train.trainer import Trainer
 
     setup_logging()
-    resolve_options(args)
-    experiment = Experiment(args.expdir, vars(args), argv)
+    defaults = resolve_options(args, parser)
+    experiment = Experiment(args.expdir, vars(args), defaults, argv)
     log_to_file(experiment.expdir / "train.log")
     device = choose_device(args)
     model = build_model(args, device)
@@ -114,15 +115,19 @@ def main(argv=None):
         experiment.write_record(training_seconds=round(trainer.seconds, 1))
 
 
-def resolve_options(args):
-    """Fill in what depends on classes or on the machine, so that config.yaml says everything."""
-    args.model_conf = config.resolve("models", args.model, args.model_conf)
-    args.loss_conf = config.resolve("losses", args.loss, args.loss_conf)
-    if args.num_workers is None:
-        args.num_workers = 4 if args.ngpu else 0
+def resolve_options(args, parser):
+    """Fill in what depends on classes or on the machine, so that config.yaml says everything; return the defaults."""
     for name, least in {"batch_size": 1, "max_epoch": 1, "log_every": 1, "seed": 0}.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}")
+    if args.num_workers is None:
+        args.num_workers = 4 if args.ngpu else 0
+    defaults = {name: parser.get_default(name) for name in vars(args)}
+    for kind, name in (("models", "model"), ("losses", "loss")):
+        dotted, conf = getattr(args, name), f"{name}_conf"
+        defaults[conf] = config.resolve(kind, dotted)
+        setattr(args, conf, config.resolve(kind, dotted, getattr(args, conf)))
+    return defaults
 
 
 def choose_device(args):

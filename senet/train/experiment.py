@@ -32,13 +32,15 @@ class Experiment:
     Args:
         expdir: folder, made when missing.
         options: all option values, nested ones resolved.
+        defaults: the same without any of the user's choices; an option that the folder's config.yaml does not know
+            was added to senet since, and its default is what it was trained with.
         argv: the command line, to repeat it.
     Raises:
         UserError: checkpoints of another configuration or other data are there; lists the differences.
     """
 
-    def __init__(self, expdir, options, argv):
-        self.expdir, self.options = Path(expdir), options
+    def __init__(self, expdir, options, defaults, argv):
+        self.expdir, self.options, self.defaults = Path(expdir), options, defaults
         self.data = {name: describe_data(options[name]) for name in ("train", "valid")}
         self.record = self._read_record()
         if checkpoint.entries(self.expdir / "checkpoints"):
@@ -64,8 +66,9 @@ class Experiment:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def _refuse_differences(self):
-        before = _flat(config.load_resolved(self.expdir))
         now = _flat({k: v for k, v in self.options.items() if v is not None})
+        before = {k: v for k, v in _flat(self.defaults).items() if v is not None and k in now}
+        before |= _flat(config.load_resolved(self.expdir))
         lines = [
             f"  {key}: {_shown(before, key)} there, {_shown(now, key)} now"
             for key in sorted(before | now)

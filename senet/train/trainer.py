@@ -72,6 +72,7 @@ class Trainer:
         self.interval = Mean()  # since the last log line
         self.epoch_mean = Mean()  # since the start of the epoch
         self.skipped = 0  # unreadable utterances in the present epoch
+        self.validated = -1  # the step of the last validation
 
     # ------------------------------------------------------------ the loop
 
@@ -100,18 +101,18 @@ class Trainer:
         batches = self.train.num_batches(self.epoch)
         loader = self.train.loader(self.epoch, start=self.position, num_workers=self.num_workers)
         for batch in loader:
+            if self._out_of_steps():
+                break
             self._train_step(batch)
             if self.step % self.log_every == 0:
                 self._log_interval(batches)
             if self.signals.received:
                 self._stop()
-            if self.step == self.max_steps or self.position == batches:
-                break
-            if self.save_every and self.step % self.save_every == 0:
+            if self.save_every and self.step % self.save_every == 0 and self.position < batches:
                 self._save()
         valid = self._validate()
         better = valid["loss"] < self.best_score
-        self.best_score = min(self.best_score, valid["loss"])
+        self.best_score, self.validated = min(self.best_score, valid["loss"]), self.step
         self._log_valid(valid, better)
         if self.position == batches:  # not when max_steps fell inside the epoch
             self.objective.end_epoch(valid)
@@ -154,11 +155,14 @@ class Trainer:
         """Why training is over, or None."""
         if self.epoch >= self.max_epoch:
             return f"max_epoch {self.max_epoch} is reached"
-        if self.max_steps and self.step >= self.max_steps:
+        if self._out_of_steps() and self.validated == self.step:
             return f"max_steps {self.max_steps} is reached"
         if self.patience and self.stale >= self.patience:
             return f"no better validation loss for {self.stale} epochs (patience {self.patience})"
         return None
+
+    def _out_of_steps(self):
+        return 0 < self.max_steps <= self.step
 
     def _not_finite(self, phase, problem, ids):
         last = checkpoint.entries(self.expdir / "checkpoints")
@@ -171,7 +175,7 @@ class Trainer:
 
     # ------------------------------------------------------------ saving and resuming
 
-    _STATE = ("step", "epoch", "position", "best_score", "stale", "seconds", "skipped")
+    _STATE = ("step", "epoch", "position", "best_score", "stale", "seconds", "skipped", "validated")
 
     def _save(self, score=None):
         self.log.sync()
@@ -197,7 +201,7 @@ class Trainer:
         for name in self._STATE:
             setattr(self, name, trainer[name])
         self.interval, self.epoch_mean = Mean(**trainer["interval"]), Mean(**trainer["epoch_mean"])
-        log.info("%s: continuing after step %d (epoch %d)", self.expdir, self.step, self.epoch + 1)
+        log.info("%s: %d epochs and %d steps are done", self.expdir, self.epoch, self.step)
         return trainer["log_lines"]
 
     def _stop(self):
