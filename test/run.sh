@@ -3,14 +3,14 @@
 set -uo pipefail
 
 case ${1:-} in
-    -h | --help)
-        cat <<'EOF'
+  -h | --help)
+    cat <<'EOF'
 Usage: test/run.sh [pytest options and paths]
 
 Installs senet if need be (tools/install.sh), then runs shellcheck over all scripts, ruff over all Python, and
 pytest over test/ (all of it by default; what is given here is passed on). Needs no GPU and no downloaded corpus.
 EOF
-        exit 0 ;;
+    exit 0 ;;
 esac
 
 here=$PWD

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Stage 0: nothing is downloaded; the corpus is made on the spot (local/make_corpus.py).
+set -euo pipefail
+
+downloads=downloads # where the corpus goes
+speech_dir=         # with folders of one's own there is nothing to make
+noise_dir=
+nj=2
+
+# shellcheck disable=SC2034 # parse_options.sh prints it
+help_message="Usage: $0 [--downloads DIR] [--nj N]
+Makes speech (espeak-ng) and noises in DIR/mini; about 130 MB, less than a minute."
+. parse_options.sh
+
+if [ -n "$speech_dir" ] && [ -n "$noise_dir" ]; then
+  echo "$0: --speech_dir and --noise_dir are given: nothing to make"
+  exit 0
+fi
+python local/make_corpus.py --out "$downloads/mini" --nj "$nj"
