@@ -23,7 +23,7 @@ from senet.errors import UserError
 from senet.files import whole_file
 
 _BLOCK = 1 << 20  # bytes read at a time
-_MEND = "mend the file, or drop the line with utils/fix_data_dir.sh"
+_MEND = "mend the line, or drop it with utils/fix_data_dir.sh"
 
 
 class Scp:
@@ -46,13 +46,13 @@ class Scp:
         self.allow_pipes = allow_pipes
         starts, digest = [], hashlib.blake2b(digest_size=16)
         position, relative = 0, None
-        for block, rows in _blocks(self.path, allow_pipes):
+        for block, keys, rows in _blocks(self.path, allow_pipes):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
             starts.append(position + ends)
             position += len(block)
-            digest.update(b"\n".join(row[0] for row in rows) + b"\n")
+            digest.update(b"\n".join(keys) + b"\n")
             if relative is None:
-                relative = next((v for _, v in rows if v[:1] != b"/" and v[-1:] != b"|"), None)
+                relative = next((v.rstrip() for _, v in rows if v[:1] != b"/" and v.rstrip()[-1:] != b"|"), None)
         # One sentinel more than there are lines, so that line i is starts[i]:starts[i + 1].
         self._starts = np.concatenate([np.zeros(1, np.int64), *starts])
         self.keys_digest = digest.digest()  # equal for two files exactly when all their keys are
@@ -137,20 +137,28 @@ def read_ints(path):
 def read_ints_and_digest(path):
     """``read_ints``, and the ``keys_digest`` that a Scp of the same keys has."""
     values, digest = [], hashlib.blake2b(digest_size=16)
-    for _, rows in _blocks(Path(path), allow_pipes=True):
+    for _, keys, rows in _blocks(path, allow_pipes=True):
         try:
             values.append(np.array([int(value) for _, value in rows], np.int64))
-        except ValueError:
-            key, value = next((k.decode(), v.decode()) for k, v in rows if not re.fullmatch(rb"[+-]?\d{1,18}", v))
-            line = sum(map(len, values)) + [k for k, _ in rows].index(key.encode()) + 1
-            raise UserError(f"{path}:{line}: '{value}' for '{key}' is not a whole number; {_MEND}") from None
-        digest.update(b"\n".join(row[0] for row in rows) + b"\n")
+        except (ValueError, OverflowError):
+            n, value = next((n, v) for n, (_, v) in enumerate(rows, 1) if not re.fullmatch(rb"[+-]?\d{1,18}\s*", v))
+            line = sum(map(len, values)) + n
+            found = value.decode().rstrip()
+            raise UserError(f"{path}:{line}: '{found}' is not a whole number of at most 18 digits; {_MEND}") from None
+        digest.update(b"\n".join(keys) + b"\n")
     return np.concatenate(values), digest.digest()
+
+
+def read_rows(path):
+    """Yield the ``(key, value)`` of each line, as str."""
+    for _, _, rows in _blocks(path, allow_pipes=True):
+        for key, value in rows:
+            yield key.decode(), value.rstrip().decode()
 
 
 def read_table(path):
     """A small file as a dict of str, in the file's order."""
-    return {k.decode(): v.decode() for _, rows in _blocks(Path(path), allow_pipes=True) for k, v in rows}
+    return dict(read_rows(path))
 
 
 def write_table(path, rows, sort=True):
@@ -169,12 +177,13 @@ def write_table(path, rows, sort=True):
     with whole_file(path) as f:
         last = None
         for key, value in rows:
-            problem = bad_key(key) or (not value.strip() and "has no value") or ("\n" in value and "has a line break")
+            line = f"{key} {value}\n"
+            problem = bad_key(key) or line_problem(line.encode(), allow_pipes=True)
             if not problem and last is not None and key <= last:
                 problem = "is there twice" if key == last else f"comes after '{last}'"
             if problem:
-                raise UserError(f"{path}: cannot write: '{key}' {problem}")
-            f.write(f"{key} {value}\n")
+                raise UserError(f"{path}: cannot write the line of '{key}': {problem}")
+            f.write(line)
             last = key
 
 
@@ -198,42 +207,83 @@ def spk2utt(utt2spk):
 
 
 def _blocks(path, allow_pipes):
-    """Yield ``(bytes of whole lines, [(key, value), ...])`` with each line checked."""
-    lines_before, last, rest = 0, None, b""
+    """Yield ``(bytes of whole lines, keys, [[key, value], ...])``, in bytes, with each line checked."""
+    last, rest = None, b""
     with open(path, "rb") as f:
-        while block := f.read(_BLOCK):
-            cut = block.rfind(b"\n") + 1
-            block, rest = rest + block[:cut], block[cut:] if cut else rest + block
+        while data := f.read(_BLOCK):
+            cut = data.rfind(b"\n") + 1
             if not cut:
+                rest += data
                 continue
-            rows = [line.split(None, 1) for line in block.split(b"\n")[:-1]]
-            keys = [row[0] if row else b"" for row in rows]
-            if last is not None:
-                keys.insert(0, last)
-            if not _is_sound(block, rows, keys, allow_pipes):
-                _complain(path, lines_before, block, last, allow_pipes)
+            block, rest = rest + data[:cut], data[cut:]
+            rows = [line.split(None, 1) for line in block.split(b"\n")]
+            if rows.pop() or set(map(len, rows)) != {2}:
+                break
+            keys = list(map(operator.itemgetter(0), rows))
+            if not _is_sound(block, rows, keys, last, allow_pipes):
+                break
             last = keys[-1]
-            lines_before += len(rows)
-            yield block, [(key, value.rstrip()) for key, value in rows]
-    if rest:
-        raise UserError(
-            f"{path}:{lines_before + 1}: the last line does not end: the file was cut off while it was written; "
-            "make it again, or drop the line with utils/fix_data_dir.sh"
-        )
-    if last is None:
-        raise UserError(f"{path}: the file is empty; run the stage that makes it again")
+            yield block, keys, rows
+        else:
+            if not rest and last is not None:
+                return
+    number, problem = next(problems(path, allow_pipes))
+    raise UserError(f"{path}:{number}: {problem}")
 
 
-def _is_sound(block, rows, keys, allow_pipes):
-    """Whether all is well, at the speed of a million lines a second; which line is not is asked later."""
+def _is_sound(block, rows, keys, last, allow_pipes):
+    """Whether all is well, at millions of lines a second; ``problems`` finds the line that is not, at its leisure."""
     return (
         b"\r" not in block
-        and all(len(row) == 2 for row in rows)
+        and b"\0" not in block
+        and (last is None or last < keys[0])
         and all(map(operator.lt, keys, itertools.islice(keys, 1, None)))
         and not bad_key(b"".join(keys).decode("latin-1"))
         and (block.isascii() or _decodes(block))
         and (allow_pipes or b"|" not in block or not any(row[1].rstrip()[-1:] == b"|" for row in rows))
     )
+
+
+def problems(path, allow_pipes=False):
+    """Yield ``(line number, what is wrong)`` for each line that ``Scp`` would refuse."""
+    last, number = None, 0
+    with open(path, "rb") as f:
+        for number, line in enumerate(f, 1):
+            problem = line_problem(line, allow_pipes)
+            if problem:
+                yield number, problem
+                continue
+            key = line.split(None, 1)[0]
+            if last is not None and key == last:
+                yield number, f"'{key.decode()}' is there twice; {_MEND}"
+            elif last is not None and key < last:
+                order = f"'{key.decode()}' comes after '{last.decode()}'"
+                yield number, f"{order}; sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
+            last = key
+    if number == 0:
+        yield 1, "the file is empty; run the stage that makes it again"
+
+
+def line_problem(line, allow_pipes=False):
+    """What is wrong with one line (bytes, with its line end), or None."""
+    if not line.endswith(b"\n"):
+        return f"the last line does not end: the file was cut off while it was written; make it again, or {_MEND}"
+    if b"\r" in line:
+        return "there is a carriage return (a file from Windows?); remove it with utils/fix_data_dir.sh"
+    if not _decodes(line):
+        return f"the line is not UTF-8; {_MEND}"
+    if b"\0" in line or b"\n" in line[:-1]:
+        return f"there is a NUL byte or a second line break; {_MEND}"
+    row = [part.decode() for part in line.split(None, 1)]
+    if not row:
+        return f"the line is empty; {_MEND}"
+    if problem := bad_key(row[0]):
+        return f"the key '{row[0]}' {problem}; choose another id"
+    if len(row) == 1:
+        return f"'{row[0]}' has no value; {_MEND}"
+    if not allow_pipes and row[1].rstrip().endswith("|"):
+        return "the value is a shell command (it ends in '|'); make files of it, or pass --allow_pipes if you trust it"
+    return None
 
 
 def _decodes(data):
@@ -242,40 +292,3 @@ def _decodes(data):
     except UnicodeDecodeError:
         return False
     return True
-
-
-def line_problem(line, allow_pipes=False):
-    """What is wrong with one line (bytes, without the line end), or None."""
-    if b"\r" in line:
-        return "there is a carriage return (a file from Windows?); remove it with utils/fix_data_dir.sh"
-    if not _decodes(line):
-        return f"the line is not UTF-8; {_MEND}"
-    row = line.split(None, 1)
-    if not row:
-        return f"the line is empty; {_MEND}"
-    if problem := bad_key(row[0].decode()):
-        return f"the key '{row[0].decode()}' {problem}; choose another id"
-    if len(row) == 1:
-        return f"'{row[0].decode()}' has no value; {_MEND}"
-    if not allow_pipes and row[1].rstrip()[-1:] == b"|":
-        return "the value is a shell command (it ends in '|'); make files of it, or pass --allow_pipes if you trust it"
-    return None
-
-
-def _complain(path, lines_before, block, last, allow_pipes):
-    """Raise for the first line of ``block`` that is not sound."""
-    for number, line in enumerate(block.split(b"\n")[:-1], lines_before + 1):
-        problem = line_problem(line, allow_pipes)
-        if not problem:
-            key = line.split(None, 1)[0]
-            if last is not None and key == last:
-                problem = f"'{key.decode()}' is there twice; {_MEND}"
-            elif last is not None and key < last:
-                problem = (
-                    f"'{key.decode()}' comes after '{last.decode()}'; "
-                    "sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
-                )
-            last = key
-        if problem:
-            raise UserError(f"{path}:{number}: {problem}")
-    raise AssertionError(f"{path}: a fault that has no line")
