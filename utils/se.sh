@@ -1,0 +1,282 @@
+#!/usr/bin/env bash
+# The driver that all recipes share: decides which stages run and calls them. A recipe's run.sh calls it
+# with the names of its sets and its configs; what a stage does is in senet.bin, what is done in stage.py.
+set -euo pipefail
+
+log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"; }
+die() { echo "se.sh: $*" >&2; exit 1; }
+
+names=(download data mix feats train enhance score report)
+stage=0                # the first stage to run, by number or name
+stop_stage=7           # the last one
+list=false             # print the state of each stage, run nothing
+dry_run=false          # print what would run and the disk it needs, run nothing
+force=false            # repeat the chosen stages even if they are done
+nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
+ngpu=0                 # GPUs for training
+num_threads=$(getconf _NPROCESSORS_ONLN)  # CPU threads for training
+num_workers=0          # processes that load training data
+train_set=train
+valid_set=valid
+test_sets="test"
+sample_rate=16000
+feats_type=raw         # raw, stft or fbank
+train_config=
+tag=                   # the experiment is called after the config, and the tag where there is one
+metrics="pesq_wb stoi si_sdr"
+datadir=data
+dumpdir=dump
+expdir=exp
+corpus=                # folders that stage 1 reads; a change in them redoes it
+local_args=            # options for local/download.sh and local/data.sh
+num_clips=             # sizes of sets instead of the config's, as in "train=40 valid=8"
+mix_args=              # further options for senet.bin.mix, senet.bin.feats, ...
+feats_args=
+train_args=
+enhance_args=
+score_args=
+results=               # default: RESULTS.md beside expdir
+
+usage() {
+  if [ -f run.sh ]; then sed -n '2,/^[^#]/s/^# \{0,1\}//p' run.sh; fi
+  cat << END
+Options, with this recipe's values ("--name value"; the switches list, dry_run and force need no value):
+  --stage $stage, --stop_stage $stop_stage       by number or name: $(for k in "${!names[@]}"; do printf '%s %s  ' "$k" "${names[k]}"; done)
+  --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages
+  --nj $nj                          parallel jobs
+  --ngpu $ngpu, --num_threads $num_threads, --num_workers $num_workers     GPUs, CPU threads and data loading processes of the training
+  --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
+  --sample_rate $sample_rate             Hz; 16k is understood, too
+  --feats_type $feats_type                what training reads: raw, stft or fbank
+  --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
+  --metrics "$metrics"
+  --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
+  --corpus '$corpus'               folders that stage 1 reads; a change in them redoes it
+  --num_clips '$num_clips'            sizes of mixed sets, as in "train=40 valid=8"
+  --local_args '$local_args'   --mix_args '$mix_args'   --feats_args '$feats_args'   --train_args '$train_args'
+  --enhance_args '$enhance_args'   --score_args '$score_args'     further options for the commands, each in one word
+  --config FILE                   a file with such settings (name=value)
+END
+}
+[ -n "${SENET_ROOT:-}" ] || die "the environment is not set; run it from a recipe's run.sh, after '. ./path.sh'"
+# shellcheck source=utils/parse_options.sh
+. "$SENET_ROOT/utils/parse_options.sh"
+[ $# -eq 0 ] || { usage >&2; echo "se.sh: what is '$*'? Options come as --name value" >&2; exit 2; }
+. ./cmd.sh
+
+stage_number() { # a stage's number, from its number or name
+  local k
+  for k in "${!names[@]}"; do
+    if [ "$1" = "$k" ] || [ "$1" = "${names[k]}" ]; then echo "$k"; return; fi
+  done
+  die "there is no stage '$1': 0 to 7, or ${names[*]}"
+}
+stage=$(stage_number "$stage")
+stop_stage=$(stage_number "$stop_stage")
+[ -f "$train_config" ] || die "--train_config: no file '$train_config'; there are: $(echo conf/train*.yaml)"
+exp=$expdir/$(basename "$train_config" .yaml)${tag:+_$tag}
+: "${results:=${expdir%"${expdir##*/}"}RESULTS.md}"
+mapfile -t all_sets < <(tr -s ' ' '\n' <<< "$train_set $valid_set $test_sets" | awk 'NF && !seen[$0]++')
+for word in $num_clips; do
+  [[ " ${all_sets[*]} " == *" ${word%%=*} "* && $word == *=* ]] || die "--num_clips '$word': not SET=N with a set of ${all_sets[*]}"
+done
+
+words() { # words VARIABLE TEXT: splits the text as a shell does, into an array
+  local split
+  split=$(stage.py words "$2")
+  mapfile -t "$1" < <(printf %s "${split:+$split$'\n'}")
+}
+
+corpus_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
+words corpus_words "$corpus"
+words local_words "$local_args"
+words mix_words "$mix_args"
+words feats_words "$feats_args"
+words train_words "$train_args"
+words enhance_words "$enhance_args"
+words score_words "$score_args"
+
+# Runs a command so that a signal to this script ends it at once, not only after the command.
+child=
+run() {
+  "$@" &
+  child=$!
+  wait "$child"
+}
+stop() {
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2> /dev/null || true
+    wait "$child" || true
+  fi
+  exit "$1"
+}
+trap 'stop 130' INT
+trap 'stop 143' TERM
+trap 'stop 129' HUP
+
+k=
+ended() {
+  local code=$?
+  [ "$code" -eq 0 ] || [ -z "$k" ] || echo "se.sh: stage $k (${names[k]}) did not finish (exit status $code). When that is" \
+    "mended, the same command goes on where it stopped; './run.sh --stage ${names[k]}' starts there." >&2
+}
+trap ended EXIT
+
+# unit NAME ROOT "OUTPUTS" WORK DESCRIPTION...: calls the function WORK, unless that is done already. NAME and
+# ROOT say where the state is kept, DESCRIPTION (options of stage.py) on what the result depends.
+declare -A pending # folders that will change, when nothing is run
+unit() {
+  local name=$1 root=$2 outputs=$3 work=$4 state code=0 word
+  shift 4
+  if $list || $dry_run; then
+    state=$(stage.py state "$name" "$root" "$@")
+    for word in "$@"; do
+      if [[ $state == done* && -n $word && -n ${pending[$word]:-}${pending[${word%/*}]:-} ]]; then state="stale: depends on $word"; fi
+    done
+    if $force && [[ $state == done* ]]; then state="stale: --force"; fi
+    [[ $state == done* ]] || pending[$root]=1
+    printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$state"
+    if $dry_run && [ "$work" = mix ] && [[ $state != done* && $state != missing* ]]; then mix --dry_run; fi
+    return
+  fi
+  state=$(stage.py begin "$name" "$root" --pid $$ ${forced:+--force} "$@") || code=$?
+  case $code in
+    0) log "stage $k: $name $root (${state//$'\n'/; })" ;;
+    3) log "stage $k: $name $root: $state" && return ;;
+    *) die "stage $k: $name $root: ${state:-refused}" ;;
+  esac
+  worked=true
+  "$work"
+  # shellcheck disable=SC2086
+  stage.py end "$name" "$root" --require $outputs
+}
+
+# array FILE LOG COMMAND...: the command with --job JOB/N as an array over the lines of FILE.
+array() {
+  local n log=$2
+  n=$(stage.py jobs "$nj" "$1")
+  shift 2
+  log "$n jobs, logs in $log"
+  # shellcheck disable=SC2154
+  run $train_cmd "JOB=1:$n" "$log" "$@" --job "JOB/$n"
+}
+
+stage_download() {
+  if $list || $dry_run; then
+    [ ! -f local/download.sh ] || echo "$k download  local/download.sh skips what is there"
+    return
+  fi
+  if [ -f local/download.sh ]; then
+    log "stage $k: local/download.sh"
+    run bash local/download.sh "${local_words[@]}"
+  fi
+}
+
+stage_data() {
+  unit data "$datadir" "" data --option "$local_args" --corpus "${corpus_words[@]}"
+}
+data() { run bash local/data.sh --datadir "$datadir" --nj "$nj" "${local_words[@]}"; }
+
+stage_mix() {
+  local set root clips sets
+  for set in "${all_sets[@]}"; do
+    root=$dumpdir/raw/$set
+    [ -f "conf/mix_$set.yaml" ] || die "conf/mix_$set.yaml: missing; it says how the set '$set' is made"
+    clips=$(tr ' ' '\n' <<< "$num_clips" | sed -n "s/^$set=//p" | tail -n 1)
+    sets=$(stage.py sources "conf/mix_$set.yaml" "$datadir" "$mix_args")
+    # shellcheck disable=SC2086
+    unit mix "$root" "plan.tsv wav.scp spk1.scp utt2num_samples" mix \
+      --input '' "conf/mix_$set.yaml" --input "1 (data)" $sets --option "$sample_rate" --option "$mix_args" --option "$clips"
+  done
+}
+mix() {
+  local command=(python -m senet.bin.mix --config "conf/mix_$set.yaml" --data "$datadir" --out "$root"
+    --sample_rate "$sample_rate" ${clips:+--num_clips "$clips"} "${mix_words[@]}")
+  if $dry_run; then "${command[@]}" --dry_run; return; fi
+  run "${command[@]}" --plan
+  array "$root/plan.tsv" "$root/logdir/mix.JOB.log" "${command[@]}"
+  run "${command[@]}" --collect
+}
+
+stage_feats() {
+  local set root
+  for set in "$train_set" "$valid_set"; do
+    root=$dumpdir/$feats_type/$set
+    unit feats "$root" "wav.scp utt2num_samples" feats --option "$feats_type" --option "$feats_args" \
+      --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/utt2num_samples" "$dumpdir/raw/$set/.stages/mix.json"
+  done
+}
+feats() {
+  local command=(python -m senet.bin.feats --feats_type "$feats_type" --src "$dumpdir/raw/$set" --out "$root" "${feats_words[@]}")
+  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/feats.JOB.log" "${command[@]}"
+  run "${command[@]}" --collect
+}
+
+stage_train() {
+  local train=$dumpdir/$feats_type/$train_set valid=$dumpdir/$feats_type/$valid_set
+  unit train "$exp" "checkpoints/index.json config.yaml" train --experiment --option "$train_args" --input '' "$train_config" \
+    --input "3 (feats)" "$train/wav.scp" "$valid/wav.scp" "$train/.stages/feats.json" "$valid/.stages/feats.json"
+}
+train() {
+  local log=$exp/logdir/train.log
+  rm -f "$log"
+  # shellcheck disable=SC2154
+  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" "OMP_NUM_THREADS=$num_threads" python -m senet.bin.train \
+    --config "$train_config" --train "$train" --valid "$valid" --expdir "$exp" --ngpu "$ngpu" --num_workers "$num_workers" \
+    "${train_words[@]}" &
+  child=$!
+  tail --pid="$child" -n +1 -F "$log" 2> /dev/null & # shows how it goes
+  wait "$child"
+  wait
+}
+
+stage_enhance() {
+  local set root
+  for set in $test_sets; do
+    root=$exp/enhanced_$set
+    unit enhance "$root" wav.scp enhance --option "$enhance_args" --input "4 (train)" "$exp/checkpoints/index.json" \
+      --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"
+  done
+}
+enhance() {
+  local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "$exp" "${enhance_words[@]}")
+  local train_cmd=${decode_cmd:?}
+  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/enhance.JOB.log" "${command[@]}"
+  run "${command[@]}" --collect
+}
+
+stage_score() { # the unprocessed input is scored like a system
+  local set root noisy enhanced
+  for set in $test_sets; do
+    noisy=$expdir/noisy/enhanced_$set
+    root=$noisy enhanced=$dumpdir/raw/$set/wav.scp
+    unit score "$root" summary.json score --option "$metrics" --option "$score_args" --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" \
+      "$dumpdir/raw/$set/.stages/mix.json"
+    root=$exp/enhanced_$set enhanced=$root/wav.scp
+    unit score "$root" summary.json score --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
+      --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+  done
+}
+score() {
+  local command=(python -m senet.bin.score --enhanced "$enhanced" --ref "$dumpdir/raw/$set" --out "$root" --metrics "$metrics"
+    "${score_words[@]}")
+  if [ "$root" != "$noisy" ]; then command+=(--noisy_scores "$noisy"); fi
+  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/score.JOB.log" "${command[@]}"
+  run "${command[@]}" --collect
+}
+
+stage_report() {
+  if $list || $dry_run; then echo "$k report    always made anew: $results"; return; fi
+  run python -m senet.bin.compare "$expdir"/*/ --out "$results"
+  cat "$results"
+  log "table: $PWD/$results; model: $PWD/$exp; enhanced audio: $exp/enhanced_<set>/wav; scores: $exp/enhanced_<set>/scores"
+}
+
+$list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
+for k in $(seq "$stage" "$stop_stage"); do
+  started=$SECONDS worked=false
+  forced=$($force && echo true || true)
+  "stage_${names[k]}"
+  ! $worked || log "stage $k (${names[k]}) took $((SECONDS - started)) s"
+done
+k=
