@@ -41,25 +41,39 @@ def get_parser():
         "--policy",
         choices=("crop", "snsd", "pairs"),
         default="crop",
-        help="crop: random crops, one SNR each; snsd: joined files, every SNR, as MS-SNSD; pairs: format existing noisy/clean pairs",
+        help="crop: random crops, one SNR each; snsd: joined files at every SNR, as MS-SNSD; "
+        "pairs: bring existing noisy/clean pairs into this form",
     )
     parser.add_argument("--sample_rate", type=sample_rate, default="16k", help="Hz; other rates are resampled")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
 
     group = parser.add_argument_group("amount")
-    group.add_argument("--num_clips", type=int, help="mixtures to make; 10000 when total_hours is not given either (pairs: all)")
-    group.add_argument("--total_hours", type=float, help="snsd: stop when the mixtures, all SNRs counted, reach this length")
-    group.add_argument("--seconds", type=float, default=3.0, help="crop: length of a mixture; snsd: a clip is longer than this")
+    group.add_argument(
+        "--num_clips", type=int, help="mixtures to make; 10000 when total_hours is not given either (pairs: all)"
+    )
+    group.add_argument(
+        "--total_hours", type=float, help="snsd: stop when the mixtures, all SNRs counted, reach this length"
+    )
+    group.add_argument(
+        "--seconds", type=float, default=3.0, help="crop: length of a mixture; snsd: a clip is longer than this"
+    )
     group.add_argument("--silence_seconds", type=float, default=0.2, help="snsd: silence between joined files")
 
     group = parser.add_argument_group("signal-to-noise ratio and level")
     group.add_argument("--snr_lower", type=float, default=-6.0, help="lowest SNR, dB")
     group.add_argument("--snr_upper", type=float, default=9.0, help="highest SNR, dB")
     group.add_argument("--num_snr_levels", type=int, default=16, help="evenly spaced from the lowest to the highest")
-    group.add_argument("--snr_levels", type=floats, metavar="'A B ..'", help="the SNRs themselves, instead of the three above")
-    group.add_argument("--min_rms_db", type=float, default=-60.0, help="quieter crops are drawn again; dB of full scale")
     group.add_argument(
-        "--on_clip", choices=("scale_all", "none"), default="scale_all", help="scale all three signals so that none passes --peak, or clip"
+        "--snr_levels", type=floats, metavar="'A B ..'", help="the SNRs themselves, instead of the three above"
+    )
+    group.add_argument(
+        "--min_rms_db", type=float, default=-60.0, help="quieter crops are drawn again; dB of full scale"
+    )
+    group.add_argument(
+        "--on_clip",
+        choices=("scale_all", "none"),
+        default="scale_all",
+        help="scale all three signals so that none passes --peak, or clip",
     )
     group.add_argument("--peak", type=float, default=0.99, help="largest magnitude, full scale = 1")
     group.add_argument("--exclude_types", default="", help="prefixes of noise types to leave out, comma between")
@@ -83,7 +97,9 @@ def main(argv=None):
         seconds = mixture_set.estimated_seconds(args)
         need = round(seconds * args.sample_rate * 2 * 3)
         free = shutil.disk_usage(_existing(args.out)).free
-        print(f"{args.out}: {seconds / 3600:.2f} h of mixtures, about {need / 1e9:.2f} GB; {free / 1e9:.1f} GB are free")
+        print(
+            f"{args.out}: {seconds / 3600:.2f} h of mixtures, about {need / 1e9:.2f} GB; {free / 1e9:.1f} GB are free"
+        )
         return
     if not (args.job or args.collect):
         mixture_set.make_plan(args)

@@ -22,9 +22,8 @@ def parse_split(text):
 
 def get_parser():
     parser = argparse.ArgumentParser(
-        description=__doc__
-        + " Headers are read in parallel; a second run reads only what is new. With --split train=..,valid=.. and --out data/speech"
-        " the sets are data/speech_train and data/speech_valid.",
+        description=__doc__ + " Headers are read in parallel; a second run reads only what is new."
+        " With --split 'train=0.98 valid=0.02', --out data/speech writes data/speech_train and data/speech_valid.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -37,18 +36,31 @@ def get_parser():
         help="where the speaker's name is: LibriSpeech's file names, the topmost folder, or one speaker for each file; "
         "by default folder for speech and file for noise",
     )
-    parser.add_argument("--split", type=parse_split, metavar="'A=X B=Y'", help="divide into several sets, by these shares")
     parser.add_argument(
-        "--split_by", choices=("speaker", "content"), help="what stays on one side; by default speaker for speech and content for noise"
+        "--split", type=parse_split, metavar="'A=X B=Y'", help="divide into several sets, by these shares"
+    )
+    parser.add_argument(
+        "--split_by",
+        choices=("speaker", "content"),
+        help="what stays on one side; by default speaker for speech and content for noise",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--exclude_types", default="", help="prefixes of noise types to leave out, comma between")
     parser.add_argument("--min_seconds", type=float, default=0.0, help="shorter files are left out")
-    parser.add_argument("--bad_audio", choices=("raise", "skip"), default="raise", help="what to do about files that cannot be read")
     parser.add_argument(
-        "--disjoint_from", type=Path, nargs="+", default=[], metavar="SET", help="source sets that must share no speaker or recording"
+        "--bad_audio", choices=("raise", "skip"), default="raise", help="what to do about files that cannot be read"
     )
-    parser.add_argument("--on_shared", choices=("raise", "drop"), default="raise", help="what to do about shared recordings")
+    parser.add_argument(
+        "--disjoint_from",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="SET",
+        help="source sets that must share no speaker or recording",
+    )
+    parser.add_argument(
+        "--on_shared", choices=("raise", "drop"), default="raise", help="what to do about shared recordings"
+    )
     parser.add_argument("--nj", type=int, help="threads; by default one for each processor")
     return parser
 
@@ -56,7 +68,7 @@ def get_parser():
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
-    from senet.data import prepare
+    from senet.data import prepare, splits
     from senet.data.parallel import available_cpus
 
     by_speaker = (args.split_by or ("speaker" if args.kind == "speech" else "content")) == "speaker"
@@ -75,13 +87,13 @@ def main(argv=None):
             raise UserError(f"{args.src}: --exclude_types {args.exclude_types} leaves no recording of {len(sources)}")
         logging.info("%s: %d recordings left out by --exclude_types", args.src, len(sources) - len(kept))
         sources = kept
-    sources = prepare.drop_shared(
+    sources = splits.drop_shared(
         sources, args.disjoint_from, by_speaker=args.kind == "speech" and by_speaker, on_shared=args.on_shared
     )
     if not args.split:
         prepare.write_set(args.out, sources, args.kind)
         return
-    for part, members in prepare.split(sources, args.split, by_speaker=by_speaker, seed=args.seed).items():
+    for part, members in splits.split(sources, args.split, by_speaker=by_speaker, seed=args.seed).items():
         prepare.write_set(args.out.with_name(f"{args.out.name}_{part}"), members, args.kind)
 
 

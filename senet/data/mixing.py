@@ -66,7 +66,7 @@ def mix(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"):
 
 
 def to_int16(*signals):
-    """Integer signals clipped to 16 bit, and the number of samples that had to be."""
+    """Integer signals (N,) as a list of int16 arrays, and the number of samples that had to be clipped."""
     limited = [np.clip(x, -FULL_SCALE, FULL_SCALE - 1) for x in signals]
     clipped = sum(int(np.count_nonzero(a != b)) for a, b in zip(limited, signals, strict=True))
     return [x.astype(np.int16) for x in limited], clipped
@@ -92,12 +92,14 @@ class Mixer:
     def render(self, line):
         """int16 [noisy, clean, noise], each (line.num_samples,), and the number of clipped samples."""
         if line.rir is not None:
-            raise UserError(f"plan: '{line.utt}' asks for the room impulse response '{line.rir}', which this version cannot apply")
+            raise UserError(
+                f"plan: '{line.utt}' asks for the room impulse response '{line.rir}', which this version cannot apply"
+            )
         speech = assemble(line.clean, self.speech, equal_rms=self.equal_rms)
         noise = assemble(line.noise, self.noise, equal_rms=self.equal_rms)
         if not len(speech) == len(noise) == line.num_samples:
             raise UserError(
-                f"plan: '{line.utt}' has {len(speech)} samples of speech, {len(noise)} of noise, and says {line.num_samples}; "
-                "run this command with --plan again"
+                f"plan: '{line.utt}' has {len(speech)} samples of speech and {len(noise)} of noise, "
+                f"and says {line.num_samples}; run this command with --plan again"
             )
         return mix(speech, noise, line.snr_db, line.level_db, self.peak, self.on_clip)

@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 
 from senet.data.mixing import Mixer
+from senet.data.pairs import Pairs
 from senet.data.parallel import available_cpus, parallel_map
 from senet.data.plan import Plan, plan_text, write_plan
 from senet.data.policies import Crop, Snsd, snr_levels
-from senet.data.scp import write_table
+from senet.data.scp import read_table
 from senet.data.sources import SourceSet
 from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
 from senet.errors import UserError
@@ -60,8 +61,29 @@ def _settings(args, policy):
     }
 
 
+def _pairs(args):
+    if not args.speech:
+        raise UserError(f"--speech is not given; for pairs it names the set to format below {args.data}")
+    return Pairs(args.data / args.speech, args.sample_rate, peak=args.peak, on_clip=args.on_clip)
+
+
+def _pair_settings(args, digest):
+    return {
+        "policy": "pairs",
+        "set": args.out.name,
+        "sample_rate": args.sample_rate,
+        "peak": args.peak,
+        "on_clip": args.on_clip,
+        "speech": args.speech,
+        "sources": digest,
+    }
+
+
 def estimated_seconds(args):
     """Total length of the mixtures that ``args`` ask for."""
+    if args.policy == "pairs":
+        lines, _ = _pairs(args).plan(args.num_clips, args.nj or available_cpus())
+        return sum(line.num_samples for line in lines) / args.sample_rate
     hours = None if args.total_hours is None else args.total_hours * 3600
     by_count = None if args.num_clips is None else args.num_clips * args.seconds
     return min((x for x in (hours, by_count) if x is not None), default=DEFAULT_CLIPS * args.seconds)
@@ -88,11 +110,19 @@ def draw(policy, *, num_clips, total_samples, nj):
 
 
 def make_plan(args):
-    policy = _policy(args)
-    num_clips = args.num_clips if args.num_clips or args.total_hours else DEFAULT_CLIPS
-    total = None if args.total_hours is None else args.total_hours * 3600 * args.sample_rate
-    lines = draw(policy, num_clips=num_clips, total_samples=total, nj=args.nj or available_cpus())
-    settings, path = _settings(args, policy), args.out / "plan.tsv"
+    """Write ``args.out``/plan.tsv; what an earlier, different plan led to no longer looks finished."""
+    nj = args.nj or available_cpus()
+    if args.policy == "pairs":
+        pairs = _pairs(args)
+        lines, digest = pairs.plan(args.num_clips, nj)
+        settings = _pair_settings(args, digest)
+    else:
+        policy = _policy(args)
+        num_clips = args.num_clips if args.num_clips or args.total_hours else DEFAULT_CLIPS
+        total = None if args.total_hours is None else args.total_hours * 3600 * args.sample_rate
+        lines = draw(policy, num_clips=num_clips, total_samples=total, nj=nj)
+        settings = _settings(args, policy)
+    path = args.out / "plan.tsv"
     if path.exists() and path.read_text(encoding="utf-8") != plan_text(settings, lines):
         remove_manifests(args.out)
     write_plan(path, settings, lines)
@@ -102,24 +132,43 @@ def make_plan(args):
 
 
 def make_audio(args):
+    """Render the shards of ``args.job`` that are not there yet."""
     plan = Plan(args.out / "plan.tsv")
     synthesise(args.out, plan, _renderer(args, plan), args.job)
 
 
 def _renderer(args, plan):
-    rate = int(plan.settings["sample_rate"])
-    speech, noise = (SourceSet(Path(args.data) / plan.settings[which], rate) for which in ("speech", "noise"))
-    if f"{speech.digest()}-{noise.digest()}" != plan.settings["sources"]:
-        raise UserError(f"{plan.path}: {speech.path} or {noise.path} has changed since the plan was made; run --plan again")
-    return Mixer(plan.settings, speech, noise)
+    settings = plan.settings
+    rate = int(settings["sample_rate"])
+    if settings["policy"] == "pairs":
+        path = Path(args.data) / settings["speech"]
+        return Pairs(path, rate, peak=float(settings["peak"]), on_clip=settings["on_clip"])
+    speech, noise = (SourceSet(Path(args.data) / settings[which], rate) for which in ("speech", "noise"))
+    if f"{speech.digest()}-{noise.digest()}" != settings["sources"]:
+        raise UserError(f"{plan.path}: {speech.path} or {noise.path} changed since the plan was made; run --plan again")
+    return Mixer(settings, speech, noise)
 
 
 def make_manifests(args):
+    """Check all shards and write the manifests."""
     plan = Plan(args.out / "plan.tsv")
-    types = SourceSet(Path(args.data) / plan.settings["noise"], int(plan.settings["sample_rate"])).table("utt2noise")
+    folder = Path(args.data) / plan.settings["speech" if plan.settings["policy"] == "pairs" else "noise"]
+    known = {name: read_table(folder / name) if (folder / name).exists() else {} for name in ("utt2noise", "utt2snr")}
 
-    def label(line):
+    def mixed_noise(line, stored):
         sources = [part.source for part in line.noise if part.source]
-        return ",".join(dict.fromkeys(types.get(source, source) for source in sources))
+        return ",".join(dict.fromkeys(known["utt2noise"].get(source, source) for source in sources))
 
-    collect(args.out, plan, label)
+    def mixed_snr(line, stored):
+        return f"{line.snr_db:.2f}"
+
+    def pair_snr(line, stored):
+        return known["utt2snr"].get(line.utt) or f"{stored.snr_db:.2f}"
+
+    if plan.settings["policy"] != "pairs":
+        labels = {"utt2snr": mixed_snr, "utt2noise": mixed_noise}
+    else:
+        labels = {"utt2snr": pair_snr}
+        if known["utt2noise"]:
+            labels["utt2noise"] = lambda line, stored: known["utt2noise"][line.utt]
+    return collect(args.out, plan, labels)

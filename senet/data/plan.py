@@ -97,7 +97,9 @@ class Plan:
             raise UserError(f"{path}: there is no plan yet; run this command with --plan first") from None
         head, _, rest = text.partition("\n")
         if not head.startswith(MAGIC + " ") or not text.endswith("\n"):
-            raise UserError(f"{path}:1: not a mixing plan ('{MAGIC} ...' was expected); run this command with --plan again")
+            raise UserError(
+                f"{path}:1: not a mixing plan ('{MAGIC} ...' was expected); run this command with --plan again"
+            )
         self.settings = dict(word.split("=", 1) for word in head[len(MAGIC) :].split())
         columns, _, rest = rest.partition("\n")
         if columns != "\t".join(COLUMNS):
@@ -113,7 +115,14 @@ class Plan:
         try:
             utt, spk, clean, noise, snr, level, rir, n = fields
             return Line(
-                utt, spk, parse_parts(clean), parse_parts(noise), _number(snr), _number(level), None if rir == "-" else rir, int(n)
+                utt,
+                spk,
+                parse_parts(clean),
+                parse_parts(noise),
+                _number(snr),
+                _number(level),
+                None if rir == "-" else rir,
+                int(n),
             )
         except ValueError as error:
             raise UserError(f"{self.path}:{i + 3}: {error}; run this command with --plan again") from None

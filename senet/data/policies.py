@@ -1,14 +1,15 @@
 """How a plan's lines are drawn: ``crop`` and ``snsd``.
 
-crop: as the data script of YunyangZeng/Spectrogram-Masking-based-Neural-Network-model-for-single-channel-Speech-Enhancement:
-one random crop of speech and one of noise, of equal length, and one SNR for each mixture; both brought to unit RMS.
-Known differences: a source that is too short, or a crop that is silent, is drawn again (there it leaves a gap in the
-numbering), so there are exactly as many mixtures as asked for; everything follows from a seed.
+crop: as the data script of
+YunyangZeng/Spectrogram-Masking-based-Neural-Network-model-for-single-channel-Speech-Enhancement: one random crop of
+speech and one of noise, of equal length, and one SNR for each mixture; both brought to unit RMS. Known differences:
+a source that is too short, or a crop that is silent, is drawn again (there it leaves a gap in the numbering), so there
+are exactly as many mixtures as asked for; everything follows from a seed.
 
-snsd: as microsoft/MS-SNSD: whole files joined with 0.2 s of silence until the clip is longer than a minimum, noise joined
-likewise and cut, every SNR of the list for each clip, -25 dBFS RMS. The gain is 10^(-SNR/20): that repository's history
-also holds a version with a square root around it, whose true SNR is half of the nominal one. Known differences: seeded;
-silent files are passed over; the peak guard (see ``senet.data.mixing``) can be switched on and is by default.
+snsd: as microsoft/MS-SNSD: whole files joined with 0.2 s of silence until the clip is longer than a minimum, noise
+joined likewise and cut, every SNR of the list for each clip, -25 dBFS RMS. The gain is 10^(-SNR/20): that repository's
+history also holds a version with a square root around it, whose true SNR is half of the nominal one. Known
+differences: seeded; silent files are passed over; the peak guard of ``senet.data.mixing`` is on by default.
 
 Line i follows from (seed, set name, i) alone; in ``snsd`` the lines of one clip share the draw.
 """
@@ -28,7 +29,9 @@ MAX_DRAWS = 1000  # silent crops in a row before we say that the sources are unu
 def snr_levels(lower, upper, number):
     """``number`` SNRs in dB from ``lower`` to ``upper``, both included, evenly spaced."""
     if number < 1 or lower > upper:
-        raise UserError(f"SNR levels: {number} from {lower} to {upper} dB asked for; needed: at least one, lower <= upper")
+        raise UserError(
+            f"SNR levels: {number} from {lower} to {upper} dB asked for; needed: at least one, lower <= upper"
+        )
     return [round(float(x), 6) for x in np.linspace(lower, upper, int(number))]
 
 
@@ -56,7 +59,9 @@ def usable(sources, exclude_types=(), min_samples=1):
             key = sources.id(i)
             keep[i] = not (key.startswith(prefixes) or types.get(key, key).startswith(prefixes))
         if not keep.any():
-            raise UserError(f"{sources.path}: --exclude_types {','.join(prefixes)} leaves no recording of {len(sources)}")
+            raise UserError(
+                f"{sources.path}: --exclude_types {','.join(prefixes)} leaves no recording of {len(sources)}"
+            )
     return np.flatnonzero(keep)
 
 

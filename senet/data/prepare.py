@@ -1,10 +1,12 @@
-"""Source sets from folders of recordings: listing, splitting without leaks, checking that sets share nothing.
+"""Source sets from folders of recordings: find, look at, name, write (``senet.data.splits`` divides them).
 
 Only headers are read, and a fingerprint of the content: file size and four blocks of 16 KiB spread over the file.
 Files of equal content have equal fingerprints; that two different recordings share one is next to impossible.
 """
 
 import hashlib
+import itertools
+import json
 import logging
 import os
 import re
@@ -15,13 +17,12 @@ from typing import NamedTuple
 
 from senet.data import audio
 from senet.data.parallel import parallel_map
-from senet.data.scp import read_table, spk2utt, write_table
+from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
 from senet.files import whole_file
 
 _BLOCK = 1 << 14
 _BATCH = 2048  # files between two saves of the cache of headers
-MIN_GROUPS = 5
 
 
 class Source(NamedTuple):
@@ -51,7 +52,7 @@ def fingerprint(path):
 
 
 def slug(text):
-    """``text`` with only letters, digits, ``_ . -``; a name with letters beyond ASCII gets a checksum so that it stays unique."""
+    """``text`` with only letters, digits, ``_ . -``; other alphabets are told apart by a checksum."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", text)
     return plain if text.isascii() else f"{plain}_{zlib.crc32(text.encode()):08x}"
 
@@ -80,9 +81,10 @@ def name_source(path, src, speaker):
     return (name if len(relative.parts) > 1 else f"{spk}-{name}"), spk
 
 
-def noise_type(stem):
-    """The name up to its last underscore, as MS-SNSD names files: ``AirConditioner_12`` -> ``AirConditioner``."""
-    return slug(stem.rpartition("_")[0] or stem)
+def noise_type(path, src):
+    """The name up to its last underscore, as MS-SNSD names files (``AirConditioner_12``); else the folder's name."""
+    inside = path.parent if path.parent != src else path.with_suffix("")
+    return slug(path.stem.rpartition("_")[0] or inside.name)
 
 
 def recording(stem):
@@ -98,26 +100,28 @@ class _Cache:
         self.path, self.rows = path, {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
-                name, *fields = line.split("\t")
+                name, *fields = json.loads(line)
                 self.rows[name] = tuple(fields)
 
     def save(self):
         with whole_file(self.path) as f:
-            f.writelines("\t".join((name, *fields)) + "\n" for name, fields in self.rows.items())
+            f.writelines(json.dumps([name, *fields]) + "\n" for name, fields in self.rows.items())
 
 
 def _look(path, cache):
-    """(size, time, samples, rate, channels, fingerprint) as text, or the UserError that says what is wrong."""
+    """(size, time, samples, rate, channels, fingerprint), or the UserError that says what is wrong."""
     try:
+        if not str(path).isprintable():  # bytes that are not UTF-8, or a line break, cannot stand in a wav.scp
+            raise UserError(f"{str(path)!r}: the name has characters that cannot be printed; rename the file")
         status = os.stat(path)
         known = cache.rows.get(str(path))
-        stamp = (str(status.st_size), str(status.st_mtime_ns))
+        stamp = (status.st_size, status.st_mtime_ns)
         if known and known[:2] == stamp:
             return known
         found = audio.info(str(path))
         if found.frames == 0:
             raise audio.AudioError(f"{path}: has a header but no samples; remove it or make it again", "no samples")
-        return (*stamp, str(found.frames), str(found.sample_rate), str(found.channels), fingerprint(path))
+        return (*stamp, found.frames, found.sample_rate, found.channels, fingerprint(path))
     except UserError as error:
         return error
 
@@ -142,7 +146,7 @@ def list_sources(src, *, speaker, cache_path, nj, bad_audio="raise", min_seconds
         raise UserError(f"{src}: no such folder; give --src the folder that holds the recordings")
     paths = audio.find_audio(src)
     cache = _Cache(cache_path)
-    sources, bad, short, taken = [], [], 0, Counter()
+    sources, bad, short, taken = [], [], 0, set()
     looked = parallel_map(lambda path: _look(path, cache), paths, nj, f"{src}: headers read")
     for i, (path, row) in enumerate(zip(paths, looked, strict=True), 1):
         if isinstance(row, UserError):
@@ -154,24 +158,24 @@ def list_sources(src, *, speaker, cache_path, nj, bad_audio="raise", min_seconds
         cache.rows[str(path)] = row
         if i % _BATCH == 0:
             cache.save()
-        frames, rate, channels = map(int, row[2:5])
+        _, _, frames, rate, channels, content = row
         if frames < min_seconds * rate:
             short += 1
             continue
         utt, spk = name_source(path, src, speaker)
-        taken[utt] += 1
-        if taken[utt] > 1:  # a.wav beside a.flac, or names that differ only in letters an id cannot have
-            utt = f"{utt}_{taken[utt]}"
+        if utt in taken:  # a.wav beside a.flac, or names that differ only in letters an id cannot have
+            utt = next(name for n in itertools.count(2) if (name := f"{utt}_{n}") not in taken)
             spk = utt if speaker == "file" else spk
-        stem = path.stem
-        sources.append(Source(utt, spk, str(path), frames, rate, channels, row[5], noise_type(stem), recording(stem) or utt))
+        taken.add(utt)
+        origin = recording(path.stem) or utt
+        sources.append(Source(utt, spk, str(path), frames, rate, channels, content, noise_type(path, src), origin))
     cache.save()
     for error in bad:
         logging.warning("left out: %s", error)
     if not sources:
         raise UserError(
-            f"{src}: no recording to use ({len(paths)} audio files, {len(bad)} unreadable, {short} under {min_seconds:g} s); "
-            f"{', '.join(audio.EXTENSIONS)} files are looked for, at any depth"
+            f"{src}: no recording to use ({len(paths)} audio files, {len(bad)} unreadable, {short} under "
+            f"{min_seconds:g} s); {', '.join(audio.EXTENSIONS)} files are looked for, at any depth"
         )
     _log_summary(src, sources, bad, short, min_seconds)
     return sorted(sources)
@@ -186,108 +190,6 @@ def _log_summary(src, sources, bad, short, min_seconds):
         logging.info("%s: %d recordings have several channels: their mean is used", src, several)
     if bad or short:
         logging.warning("%s: left out %d unreadable files and %d under %g s", src, len(bad), short, min_seconds)
-
-
-def groups(sources, by_speaker):
-    """Lists of sources that must stay on one side of a split, sorted.
-
-    Sources belong together when they share content or recording, and with ``by_speaker`` also the speaker;
-    so do sources that are linked through others.
-    """
-    parent = {}
-
-    def root(key):
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    def keys(source):
-        shared = [("content", source.fingerprint), ("recording", source.recording)]
-        return [*shared, ("speaker", source.spk)] if by_speaker else shared
-
-    for source in sources:
-        first, *others = map(root, keys(source))
-        for other in others:
-            parent[root(other)] = root(first)
-    members = {}
-    for source in sources:
-        members.setdefault(root(("content", source.fingerprint)), []).append(source)
-    return sorted(members.values())
-
-
-def split(sources, shares, *, by_speaker, seed):
-    """Divide sources at random so that nothing is shared between the parts.
-
-    A part gets its share of the groups (speakers, or recordings), rounded, but at least 5 of them, or
-    a fair part of what there is where there are few: with n groups and k parts, n // (2 k), and 1 at the least.
-
-    Args:
-        sources: list of Source.
-        shares: dict from part to its share of the groups; the first part takes what is left over.
-        by_speaker: whether a speaker's recordings stay together.
-        seed: integer.
-    Returns:
-        dict from part to list of Source.
-    Raises:
-        UserError: fewer groups than parts.
-    """
-    found = groups(sources, by_speaker)
-    n, k = len(found), len(shares)
-    if n < k:
-        raise UserError(f"{n} {'speakers' if by_speaker else 'recordings'} cannot be split into {' '.join(shares)}; add recordings")
-    # A group's place follows from its own name, so one more recording does not reshuffle the others.
-    found.sort(key=lambda g: hashlib.blake2b(f"{seed} {g[0].spk if by_speaker else g[0].utt}".encode()).digest())
-    at_least = max(1, min(MIN_GROUPS, n // (2 * k)))
-    parts, at, (first, *others) = {}, 0, shares
-    for part in others:
-        count = max(at_least, round(shares[part] * n))
-        parts[part] = sorted(s for group in found[at : at + count] for s in group)
-        at += count
-    parts[first] = sorted(s for group in found[at:] for s in group)
-    if not all(parts.values()):
-        raise UserError(f"the shares {shares} leave a part without {'speakers' if by_speaker else 'recordings'} ({n} in all)")
-    return {part: parts[part] for part in shares}
-
-
-def shared_with(sources, folder, by_speaker):
-    """Sources that have speaker (``by_speaker``), content or recording in common with an existing set.
-
-    Returns:
-        list of (Source, what is shared).
-    """
-    folder = Path(folder)
-    contents = set(read_table(folder / "utt2fingerprint").values())
-    others = set(read_table(folder / "utt2recording").values())
-    speakers = set(read_table(folder / "utt2spk").values()) if by_speaker else set()
-    found = []
-    for s in sources:
-        if s.spk in speakers:
-            found.append((s, f"speaker {s.spk}"))
-        elif s.fingerprint in contents:
-            found.append((s, "equal content"))
-        elif s.recording in others and s.recording != s.utt:
-            found.append((s, f"recording {s.recording}"))
-    return found
-
-
-def drop_shared(sources, folders, *, by_speaker, on_shared):
-    """Sources without those that an existing set also has; UserError about the first one when ``on_shared`` is ``raise``."""
-    for folder in folders:
-        found = shared_with(sources, folder, by_speaker)
-        if found and on_shared == "raise":
-            source, what = found[0]
-            raise UserError(
-                f"{source.value}: {what} is in {folder} too ({len(found)} such recordings); "
-                "a test would not be fair: take them out, or pass --on_shared drop"
-            )
-        for source, what in found:
-            logging.warning("left out: %s: %s is in %s too", source.value, what, folder)
-        dropped = {source.utt for source, _ in found}
-        sources = [s for s in sources if s.utt not in dropped]
-        if found and not sources:
-            raise UserError(f"all recordings are in {folder} too; give other ones")
-    return sources
 
 
 def write_set(folder, sources, kind):
@@ -309,4 +211,11 @@ def write_set(folder, sources, kind):
         write_table(folder / name, [(s.utt, getattr(s, field)) for s in sources])
     speakers = len({s.spk for s in sources})
     hours = sum(s.num_samples / s.sample_rate for s in sources) / 3600
-    logging.info("%s: %d recordings, %d %s, %.2f h", folder, len(sources), speakers, "speakers" if kind == "speech" else "sources", hours)
+    logging.info(
+        "%s: %d recordings, %d %s, %.2f h",
+        folder,
+        len(sources),
+        speakers,
+        "speakers" if kind == "speech" else "sources",
+        hours,
+    )

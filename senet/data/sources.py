@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from senet.data import audio
-from senet.data.scp import Scp, read_ints, read_table
+from senet.data.scp import Scp, read_ints_and_digest, read_table
 from senet.dsp.resample import resample, resampled_length
 from senet.errors import UserError
 
@@ -32,13 +32,10 @@ class SourceSet:
             if not (self.path / name).exists():
                 raise UserError(f"{self.path / name}: missing; run stage 1 (senet.bin.prepare) to make this source set")
         self.scp = Scp(self.path / "wav.scp")
-        self._stored = read_ints(self.path / "utt2num_samples")
-        self._rates = read_ints(self.path / "utt2fs")
-        if not len(self.scp) == len(self._stored) == len(self._rates):
-            raise UserError(
-                f"{self.path}: wav.scp has {len(self.scp)} entries, utt2num_samples {len(self._stored)}, utt2fs {len(self._rates)}; "
-                "they must agree. Run stage 1 again"
-            )
+        self._stored, stored_keys = read_ints_and_digest(self.path / "utt2num_samples")
+        self._rates, rate_keys = read_ints_and_digest(self.path / "utt2fs")
+        if not self.scp.keys_digest == stored_keys == rate_keys:
+            raise UserError(f"{self.path}: wav.scp, utt2num_samples and utt2fs have different ids; run stage 1 again")
         self.lengths = resampled_length(self._stored, self._rates, sample_rate)
 
     def __len__(self):
@@ -68,16 +65,22 @@ class SourceSet:
                 f"{self.path / 'wav.scp'}: '{self.id(index)}' has {n} samples at {self.sample_rate} Hz, "
                 f"but {start}..{start + length} are asked for; the plan was made from other sources: run --plan again"
             )
-        rate, value = int(self._rates[index]), self.scp.value(index)
-        same = rate == self.sample_rate
+        rate, stored = int(self._rates[index]), int(self._stored[index])
+        value = self.scp.value(index)
+        if rate == self.sample_rate:
+            return read_mono_at(value, rate, start, length, root=self.scp.root, num_samples=stored)
         # A resampled crop depends on what lies around it, so such a file is converted as a whole.
-        x, found = audio.read(
-            value, start if same else 0, length if same else None, root=self.scp.root, num_samples=int(self._stored[index])
-        )
-        if found != rate:
-            raise UserError(f"{value}: {found} Hz, but {rate} Hz when the sources were listed; run stage 1 again")
-        if x.ndim == 2:
-            x = x.mean(axis=1)
-        if not np.isfinite(x).all():
-            raise UserError(f"{value}: contains NaN or infinity; repair or remove the file and run stage 1 again")
-        return x if same else resample(x, rate, self.sample_rate)[start : start + length]
+        whole = read_mono_at(value, rate, root=self.scp.root, num_samples=stored)
+        return resample(whole, rate, self.sample_rate)[start : start + length]
+
+
+def read_mono_at(value, rate, start=0, length=None, *, root, num_samples):
+    """``audio.read`` with channels averaged; UserError when the rate is not ``rate`` (Hz) or a sample is not finite."""
+    x, found = audio.read(value, start, length, root=root, num_samples=num_samples)
+    if found != rate:
+        raise UserError(f"{value}: {found} Hz, but {rate} Hz when the recordings were listed; run stage 1 again")
+    if x.ndim == 2:
+        x = x.mean(axis=1)
+    if not np.isfinite(x).all():
+        raise UserError(f"{value}: has samples that are NaN or infinite; mend or remove the file and run stage 1 again")
+    return x

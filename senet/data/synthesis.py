@@ -5,6 +5,7 @@ read back from them. A shard counts as done when that table names the plan's pre
 have the sizes that it says.
 """
 
+import contextlib
 import logging
 import math
 from typing import NamedTuple
@@ -20,9 +21,6 @@ from senet.files import whole_file
 
 SHARD_SIZE = 128
 SIGNALS = ("noisy", "clean", "noise")
-MANIFESTS = (
-    *("wav.scp", "spk1.scp", "noise1.scp", "utt2spk", "spk2utt", "utt2num_samples", "utt2dur", "utt2snr", "utt2noise"),
-)
 SNR_TOLERANCE = 0.05  # dB
 SUM_TOLERANCE = 2  # steps of 16 bit
 
@@ -74,26 +72,23 @@ def synthesise(out, plan, mixer, job=None):
         mixer: has ``render(line) -> ([noisy, clean, noise] int16, clipped samples)``.
     """
     rate = int(plan.settings["sample_rate"])
-    todo = [s for s in shards.my_shards(len(plan), SHARD_SIZE, job) if not is_done(out, s, plan)]
-    lines = ((shard, i) for shard in todo for i in range(shard.start, shard.stop))
-    lines = progress(lines, sum(s.stop - s.start for s in todo), f"{out}: mixed")
+    mine = shards.my_shards(len(plan), SHARD_SIZE, job)
+    todo = [shard for shard in mine if not is_done(out, shard, plan)]
+    numbers = [i for shard in todo for i in range(shard.start, shard.stop)]
+    lines = (plan[i] for i in progress(numbers, len(numbers), f"{out}: mixed"))
     for shard in todo:
         arks, table = shard_paths(out, shard)
         table.unlink(missing_ok=True)
         rows = []
-        with (
-            audio.WavArkWriter(arks[0]) as noisy_ark,
-            audio.WavArkWriter(arks[1]) as clean_ark,
-            audio.WavArkWriter(arks[2]) as noise_ark,
-        ):
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(audio.WavArkWriter(ark)) for ark in arks]
             for _ in range(shard.start, shard.stop):
-                line = plan[next(lines)[1]]
+                line = next(lines)
                 signals, clipped = mixer.render(line)
-                writers = (noisy_ark, clean_ark, noise_ark)
                 values = [w.write(line.utt, x, rate) for w, x in zip(writers, signals, strict=True)]
                 rows.append((line, values, clipped))
         _check_stored(table, arks, shard, plan, rows)
-    logging.info("%s: %d shards mixed, %d were there", out, len(todo), len(shards.my_shards(len(plan), SHARD_SIZE, job)) - len(todo))
+    logging.info("%s: %d shards mixed, %d were there", out, len(todo), len(mine) - len(todo))
 
 
 def _check_stored(table, arks, shard, plan, rows):
@@ -102,7 +97,9 @@ def _check_stored(table, arks, shard, plan, rows):
     for line, values, clipped in rows:
         noisy, clean, noise = (np.rint(audio.read(v)[0] * np.float32(32768)).astype(np.int32) for v in values)
         if not len(noisy) == len(clean) == len(noise):
-            raise UserError(f"{arks[0]}: '{line.utt}' has {len(noisy)} noisy, {len(clean)} clean and {len(noise)} noise samples")
+            raise UserError(
+                f"{arks[0]}: '{line.utt}' has {len(noisy)} noisy, {len(clean)} clean and {len(noise)} noise samples"
+            )
         residual = int(np.abs(noisy - clean - noise).max(initial=0))
         stored.append(Stored(line.utt, *values, len(noisy), round(measured_snr(clean, noise), 4), residual, clipped))
     with whole_file(table) as f:
@@ -125,57 +122,67 @@ def read_stored(out, plan):
             yield Stored(utt, noisy, clean, noise, int(n), float(snr), int(residual), int(clipped))
 
 
-def collect(out, plan, noise_label=None):
+def collect(out, plan, labels):
     """Check a finished set and write its manifests; wav.scp comes last.
 
     Args:
         out: dump/raw/<set>.
         plan: Plan.
-        noise_label: function from plan line to the label in utt2noise, or None for no utt2noise.
+        labels: dict from manifest (utt2snr, utt2noise, ...) to a function of (Line, Stored) that gives the value.
     Returns:
         dict of what was measured: mixtures, hours, max_snr_error (dB), max_residual, clipped.
     Raises:
         UserError: a mixture's SNR is not that of its label, its parts do not add up, or it is clipped
             although the plan says scale_all.
     """
-    settings = plan.settings
-    rate, clip_allowed = int(settings["sample_rate"]), settings["on_clip"] == "none"
-    rows, worst_snr, worst_sum, clipped, samples = [], 0.0, 0, 0, 0
+    rows = []
     for i, stored in enumerate(progress(read_stored(out, plan), len(plan), f"{out}: checked")):
-        line = plan[i]
-        clipped += stored.clipped
-        samples += stored.num_samples
-        touched = stored.clipped and clip_allowed
-        error = 0.0 if line.snr_db is None else abs(stored.snr_db - line.snr_db)
-        faults = [
-            f"'{stored.utt}' stands where '{line.utt}' is expected" if stored.utt != line.utt else "",
-            f"{stored.num_samples} samples, {line.num_samples} planned" if stored.num_samples != line.num_samples else "",
-            f"SNR {stored.snr_db:.3f} dB, labelled {line.snr_db:g}" if error > SNR_TOLERANCE and not touched else "",
-            f"noisy - clean - noise reaches {stored.residual} steps" if stored.residual > SUM_TOLERANCE and not touched else "",
-            f"{stored.clipped} clipped samples" if stored.clipped and not clip_allowed else "",
-        ]
-        if any(faults):
-            raise UserError(f"{stored.noisy}: '{line.utt}': {'; '.join(filter(None, faults))}. Delete {out} and mix again")
-        if not touched:
-            worst_snr, worst_sum = max(worst_snr, error), max(worst_sum, stored.residual)
-        rows.append((line, stored))
-    write_manifests(out, rows, rate, noise_label)
+        if faults := _faults(plan[i], stored, plan.settings):
+            raise UserError(f"{stored.noisy}: '{plan[i].utt}': {'; '.join(faults)}. Delete {out}/ark and mix again")
+        rows.append((plan[i], stored))
+    rate = int(plan.settings["sample_rate"])
+    _write_manifests(out, rows, rate, labels)
+    whole = [(line, stored) for line, stored in rows if not stored.clipped]
     result = {
         "mixtures": len(rows),
-        "hours": samples / rate / 3600,
-        "max_snr_error": worst_snr,
-        "max_residual": worst_sum,
-        "clipped": clipped,
+        "hours": sum(stored.num_samples for _, stored in rows) / rate / 3600,
+        "max_snr_error": max((_snr_error(line, stored) for line, stored in whole), default=0.0),
+        "max_residual": max((stored.residual for _, stored in whole), default=0),
+        "clipped": sum(stored.clipped for _, stored in rows),
     }
     logging.info(
-        "%s: %d mixtures, %.2f h; SNR within %.4f dB of the label, noisy - clean - noise at most %d steps of 16 bit, %d clipped samples",
+        "%s: %d mixtures, %.2f h; SNR within %.4f dB of the label, noisy - clean - noise at most %d steps of 16 bit, "
+        "%d clipped samples",
         *(out, *result.values()),
     )
     return result
 
 
-def write_manifests(out, rows, rate, noise_label):
+def _snr_error(line, stored):
+    return 0.0 if line.snr_db is None else abs(stored.snr_db - line.snr_db)
+
+
+def _faults(line, stored, settings):
+    """What the stored mixture has against the plan, as a list of phrases."""
+    faults = []
+    if stored.utt != line.utt:
+        faults.append(f"'{stored.utt}' was stored instead")
+    if stored.num_samples != line.num_samples:
+        faults.append(f"{stored.num_samples} samples, {line.num_samples} planned")
+    if stored.clipped and settings["on_clip"] == "scale_all":
+        faults.append(f"{stored.clipped} clipped samples")
+    if not stored.clipped:  # what was clipped, as on_clip=none allows, has neither its SNR nor its sum any more
+        if _snr_error(line, stored) > SNR_TOLERANCE:
+            faults.append(f"SNR {stored.snr_db:.3f} dB, labelled {line.snr_db:g}")
+        # Pairs come from elsewhere: their noise may well be something else than the difference.
+        if stored.residual > SUM_TOLERANCE and settings["policy"] != "pairs":
+            faults.append(f"noisy - clean - noise reaches {stored.residual} steps of 16 bit")
+    return faults
+
+
+def _write_manifests(out, rows, rate, labels):
     """The data directory's files, from (Line, Stored) pairs."""
+
     def column(value):
         return [(line.utt, value(line, stored)) for line, stored in rows]
 
@@ -183,25 +190,27 @@ def write_manifests(out, rows, rate, noise_label):
     speakers = column(lambda line, _: line.spk)
     write_table(out / "utt2spk", speakers)
     write_table(out / "spk2utt", spk2utt(sorted(speakers)))
-    write_table(out / "utt2num_samples", column(lambda _, s: s.num_samples))
-    write_table(out / "utt2dur", column(lambda _, s: f"{s.num_samples / rate:.4f}"))
-    write_table(out / "utt2snr", column(lambda line, s: f"{s.snr_db if line.snr_db is None else line.snr_db:.2f}"))
-    if noise_label:
-        write_table(out / "utt2noise", column(lambda line, _: noise_label(line)))
-    write_table(out / "spk1.scp", column(lambda _, s: s.clean))
-    write_table(out / "noise1.scp", column(lambda _, s: s.noise))
-    write_table(out / "wav.scp", column(lambda _, s: s.noisy))
+    write_table(out / "utt2num_samples", column(lambda _, stored: stored.num_samples))
+    write_table(out / "utt2dur", column(lambda _, stored: f"{stored.num_samples / rate:.4f}"))
+    for name, label in labels.items():
+        write_table(out / name, column(label))
+    write_table(out / "spk1.scp", column(lambda _, stored: stored.clean))
+    write_table(out / "noise1.scp", column(lambda _, stored: stored.noise))
+    write_table(out / "wav.scp", column(lambda _, stored: stored.noisy))
 
 
 def remove_manifests(out):
     """What makes a set look finished goes first when it is made anew."""
-    for name in MANIFESTS:
-        (out / name).unlink(missing_ok=True)
+    for path in (out / "wav.scp", *out.glob("*.scp"), *out.glob("utt2*"), out / "spk2utt"):
+        path.unlink(missing_ok=True)
 
 
 def remove_stale_shards(out, plan):
     """Shards beyond the plan's end, left by a longer one."""
-    keep = {path for s in shards.all_shards(len(plan), SHARD_SIZE) for path in (*shard_paths(out, s)[0], shard_paths(out, s)[1])}
+    keep = set()
+    for shard in shards.all_shards(len(plan), SHARD_SIZE):
+        arks, table = shard_paths(out, shard)
+        keep.update((*arks, table))
     for path in (out / "ark").glob("*.[0-9]*.*"):
         if path not in keep:
             path.unlink()

@@ -1,0 +1,101 @@
+"""Existing noisy/clean pairs (a data directory of files) brought into the form of mixed sets, at the recipe's rate."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from senet.data import audio
+from senet.data.mixing import FULL_SCALE, to_int16
+from senet.data.parallel import parallel_map
+from senet.data.plan import Line, Part
+from senet.data.prepare import fingerprint
+from senet.data.scp import Scp, read_table, split_value
+from senet.data.sources import read_mono_at
+from senet.dsp.resample import resample, resampled_length
+from senet.errors import UserError
+
+
+class Pairs:
+    """A data directory with wav.scp, spk1.scp, perhaps noise1.scp, and utt2spk.
+
+    Without noise1.scp the noise is the difference noisy - clean. Levels stay as they are, except that with
+    ``on_clip=scale_all`` a pair that would pass full scale (resampling can raise peaks) is scaled down to ``peak``.
+
+    Args:
+        path: the folder.
+        sample_rate: Hz of what is made.
+    """
+
+    def __init__(self, path, sample_rate, *, peak=0.99, on_clip="scale_all"):
+        self.path, self.sample_rate, self.peak, self.on_clip = Path(path), sample_rate, peak, on_clip
+        self.scps = [Scp(self.path / "wav.scp"), Scp(self.path / "spk1.scp")]
+        if (self.path / "noise1.scp").exists():
+            self.scps.append(Scp(self.path / "noise1.scp"))
+        self.speakers = read_table(self.path / "utt2spk")
+        noisy = self.scps[0]
+        for scp in self.scps[1:]:
+            if scp.keys_digest != noisy.keys_digest:
+                raise UserError(
+                    f"{scp.path}: its ids differ from those of {noisy.path}; run utils/fix_data_dir.sh {path}"
+                )
+        if list(self.speakers) != [key for key, _ in noisy]:
+            raise UserError(
+                f"{self.path / 'utt2spk'}: its ids differ from those of {noisy.path}; run utils/fix_data_dir.sh"
+            )
+
+    def __len__(self):
+        return len(self.scps[0])
+
+    def table(self, name):
+        return read_table(self.path / name) if (self.path / name).exists() else {}
+
+    def _header(self, i):
+        """(samples at our rate, fingerprints) of pair ``i``."""
+        infos = [audio.info(scp.value(i), scp.root) for scp in self.scps]
+        if len({(found.frames, found.sample_rate) for found in infos}) > 1:
+            lengths = ", ".join(f"{found.frames} samples at {found.sample_rate} Hz" for found in infos)
+            raise UserError(
+                f"{self.scps[0].path}:{i + 1}: '{self.scps[0].key(i)}' and its references differ: {lengths}; "
+                "they have to be of one length and rate"
+            )
+        prints = [fingerprint(Path(scp.root, split_value(scp.value(i))[0])) for scp in self.scps]
+        return resampled_length(infos[0].frames, infos[0].sample_rate, self.sample_rate), prints
+
+    def plan(self, num_clips=None, nj=1):
+        """(lines, digest of the recordings): all pairs, or ``num_clips`` evenly spaced ones."""
+        chosen = range(len(self))
+        if num_clips is not None and num_clips < len(self):
+            chosen = np.linspace(0, len(self) - 1, num_clips).round().astype(int).tolist()
+        lines, h = [], hashlib.sha256()
+        for i, (length, prints) in zip(chosen, parallel_map(self._header, chosen, nj, "headers read"), strict=True):
+            utt = self.scps[0].key(i)
+            part = (Part(utt, 0, length),)
+            lines.append(
+                Line(utt, self.speakers[utt], part, part if len(self.scps) > 2 else (), None, None, None, length)
+            )
+            h.update("".join(prints).encode())
+        return lines, h.hexdigest()[:12]
+
+    def render(self, line):
+        """int16 [noisy, clean, noise], each (line.num_samples,), and the number of clipped samples."""
+        signals = []
+        for scp in self.scps:
+            value = scp[line.utt]
+            found = audio.info(value, scp.root)
+            x = read_mono_at(value, found.sample_rate, root=scp.root, num_samples=found.frames)
+            x = resample(x, found.sample_rate, self.sample_rate)
+            if len(x) != line.num_samples:
+                raise UserError(
+                    f"{value}: {len(x)} samples, {line.num_samples} when the plan was made; run --plan again"
+                )
+            signals.append(x * np.float64(FULL_SCALE))
+        noisy, clean = signals[:2]
+        noise = signals[2] if len(signals) > 2 else noisy - clean
+        largest = max(np.abs(x).max() for x in (noisy, clean, noise))
+        if self.on_clip == "scale_all" and largest > FULL_SCALE - 1:
+            gain = self.peak * FULL_SCALE / largest
+            noisy, clean, noise = noisy * gain, clean * gain, noise * gain
+        clean, noisy = np.rint(clean).astype(np.int64), np.rint(noisy).astype(np.int64)
+        noise = np.rint(noise).astype(np.int64) if len(signals) > 2 else noisy - clean
+        return to_int16(noisy, clean, noise)
