@@ -29,6 +29,8 @@ Google's publication page: 0.5 dB worse without, and within about 0.2 dB at 200 
 Shapes: B batch, C channels, T frames, F bins, N samples.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,8 +41,6 @@ from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.models.base import SpectralModel
 
-KERNELS = ((1, 7), (7, 1), (5, 5), (5, 5), (5, 5), (5, 5), (5, 5))  # time x frequency
-DILATIONS = (1, 1, 1, 2, 4, 8, 16)  # in time
 MASKS = {"mag": 1, "ri_sigmoid": 2, "complex": 2, "complex_unbounded": 2, "polar": 3}  # outputs per bin
 
 
@@ -58,10 +58,12 @@ class LowLatencyNet(SpectralModel):
         level: what the inputs are divided by, so that the network does not depend on the recording level: ``none``;
             ``utterance``: RMS of the whole recording (then offline); ``cumulative``: RMS of all frames so far. The
             mask is a factor, so there is no gain to undo at the output.
-        channels: of the 7 convolutions. maps: of the 1x1 convolution; the LSTM reads maps x bins values per frame.
+        channels: of the convolutions before the last. maps: of the last, 1x1; the LSTM reads maps x bins values.
+        dilations: in time, of the 5x5 convolutions, one each; they follow one of 1x7 and one of 7x1 (time x frequency).
         lstm_units: per direction. fc_units: hidden units of the fully connected layers.
         causal: LSTM forward in time only and convolutions without future, apart from ``lookahead``.
-        lookahead: frames that a causal model waits for; 0 to 65 when distributed.
+        lookahead: frames that a causal model waits for; when distributed at most half the
+            convolutions' reach, 65.
         lookahead_form: ``distributed``: the convolutions see ahead, the earliest first, each at most as far as when
             centred. ``delayed``: a causal network runs on, and its output at frame t + lookahead is frame t's mask.
         mask: ``mag``: one sigmoid per bin. ``ri_sigmoid``: a sigmoid each for real and imaginary part, which can
@@ -86,6 +88,7 @@ class LowLatencyNet(SpectralModel):
         level: str = "none",
         channels: int = 32,
         maps: int = 8,
+        dilations: Sequence[int] = (1, 2, 4, 8, 16),
         lstm_units: int = 1023,
         fc_units: int = 873,
         causal: bool = False,
@@ -110,10 +113,12 @@ class LowLatencyNet(SpectralModel):
         self.delay = lookahead if lookahead_form == "delayed" else 0  # frames
         bins = self.stft.num_bins
 
-        future = _future_frames(causal, lookahead - self.delay)
-        widths = [self.num_inputs] + [channels] * len(KERNELS)
-        layers = zip(widths[:-1], widths[1:], KERNELS, DILATIONS, future, strict=True)
-        self.convs = nn.ModuleList(TimeConv(*layer) for layer in layers)
+        kernels = [(1, 7), (7, 1)] + [(5, 5)] * len(dilations)  # time x frequency
+        steps = [1, 1, *dilations]
+        centred = [(time - 1) * step // 2 for (time, _), step in zip(kernels, steps, strict=True)]
+        future = _share(lookahead - self.delay, centred) if causal else centred
+        widths = [self.num_inputs] + [channels] * len(kernels)
+        self.convs = nn.ModuleList(map(TimeConv, widths[:-1], widths[1:], kernels, steps, future))
         self.reduce = nn.Conv2d(channels, maps, 1)
         self.lstm = nn.LSTM(maps * bins, lstm_units, batch_first=True, bidirectional=not causal)
         self.hidden = nn.Linear(lstm_units * (1 if causal else 2), fc_units)
@@ -160,7 +165,9 @@ class LowLatencyNet(SpectralModel):
             delta = [phasor.real, phasor.imag] if self.delta_encoding == "cossin" else [phasor.angle() / torch.pi]
             weight = compress_magnitude(scaled, self.exponent) if self.delta_weighting else 1.0
             channels += [weight * part for part in delta]
-        return torch.stack(channels, 1).transpose(2, 3)
+        return torch.stack([part.transpose(1, 2) for part in channels], 3).permute(
+            0, 3, 1, 2
+        )  # channels last in memory
 
     def input_level(self, spec: Tensor) -> Tensor | float:
         """RMS that the inputs are divided by: (B, 1, 1) or, cumulative, (B, 1, T)."""
@@ -198,35 +205,41 @@ class LowLatencyNet(SpectralModel):
 
 
 class TimeConv(nn.Conv2d):
-    """Convolution over (B, C, T, F) that keeps T and F, with ``past`` and ``future`` zero frames around the signal."""
+    """Convolution over (B, C, T, F) that keeps T and F: zeros before, ``future`` zero frames after the signal.
+
+    Written for channels-last memory. The convolution pads both ends alike and the frames too many at the end are cut,
+    which is faster than padding a copy.
+    """
 
     def __init__(self, num_inputs: int, channels: int, kernel: tuple[int, int], dilation: int, future: int):
-        self.future = future
-        self.past = (kernel[0] - 1) * dilation - future
-        centred = self.past == self.future  # then the convolution pads by itself and no copy is made
-        padding = (future if centred else 0, kernel[1] // 2)
-        super().__init__(num_inputs, channels, kernel, dilation=(dilation, 1), padding=padding)
-        self.extra = (0, 0) if centred else (self.past, self.future)
+        past = (kernel[0] - 1) * dilation - future
+        super().__init__(num_inputs, channels, kernel, dilation=(dilation, 1), padding=(past, kernel[1] // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        if any(self.extra):
-            x = F.pad(x, (0, 0, *self.extra))
-        return super().forward(x)
+        if self.dilation[0] > 1 and x.device.type == "cpu" and torch.is_grad_enabled():
+            return self._by_phase(x)
+        return super().forward(x)[:, :, : x.shape[2]]
+
+    def _by_phase(self, x: Tensor) -> Tensor:
+        """The same by d interleaved signals, d the dilation: a dilated weight gradient takes oneDNN 2-3 times as long."""
+        frames, (step, _), (past, _) = x.shape[2], self.dilation, self.padding
+        future = (self.kernel_size[0] - 1) * step - past
+        x = F.pad(x, (0, 0, past, future + -(past + frames + future) % step))
+        x = x.permute(0, 2, 3, 1).unflatten(1, (-1, step)).transpose(1, 2).flatten(0, 1)  # B * d, T' / d, F, C
+        x = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=(0, self.padding[1]))
+        x = x.permute(0, 2, 3, 1).unflatten(0, (-1, step)).transpose(1, 2).flatten(1, 2)  # B, >= T, F, C
+        return x[:, :frames].permute(0, 3, 1, 2)
 
 
-def _future_frames(causal: bool, lookahead: int) -> list[int]:
-    """Frames that each convolution sees ahead: half its reach when offline, else ``lookahead`` shared out."""
-    centred = [(time - 1) * dilation // 2 for (time, _), dilation in zip(KERNELS, DILATIONS, strict=True)]
-    if not causal:
-        return centred
-    if lookahead > sum(centred):
+def _share(lookahead: int, most: list[int]) -> list[int]:
+    """Frames that each convolution sees ahead: the earliest take ``most`` until ``lookahead`` is used up."""
+    if lookahead > sum(most):
         raise UserError(
-            f"LowLatencyNet: lookahead is {lookahead} frames, expected at most {sum(centred)}, "
-            "or lookahead_form: delayed"
+            f"LowLatencyNet: lookahead is {lookahead} frames, expected at most {sum(most)}, or lookahead_form: delayed"
         )
     shares = []
-    for most in centred:
-        shares.append(min(most, lookahead - sum(shares)))
+    for limit in most:
+        shares.append(min(limit, lookahead - sum(shares)))
     return shares
 
 
