@@ -22,7 +22,11 @@ export PATH=$SENET_PYTHON_DIR:$PATH OMP_NUM_THREADS=1
 status=0
 
 echo "== shellcheck (a few seconds)"
-mapfile -t scripts < <(grep -rlE --exclude-dir={.git,venv,data,dump,exp} '^#!.*\bbash$' . | LC_ALL=C sort)
+skip=(--exclude-dir={.git,venv,downloads,data,dump,exp,own})
+mapfile -t scripts < <({
+  grep -rlE -I "${skip[@]}" '^#!.*\bbash$' .
+  grep -rl "${skip[@]}" --include='*.sh' '' .
+} | LC_ALL=C sort -u)
 shellcheck -x "${scripts[@]}" || status=1
 
 echo "== ruff"

@@ -6,7 +6,7 @@ datadir=data
 downloads=downloads
 speech_dir= # folders of one's own instead of the corpus that stage 0 makes
 noise_dir=
-nj=2
+nj=$(getconf _NPROCESSORS_ONLN)
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [--speech_dir DIR] [--noise_dir DIR] [--datadir DIR] [--downloads DIR] [--nj N]

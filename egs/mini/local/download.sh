@@ -5,7 +5,7 @@ set -euo pipefail
 downloads=downloads # where the corpus goes
 speech_dir=         # with folders of one's own there is nothing to make
 noise_dir=
-nj=2
+nj=$(getconf _NPROCESSORS_ONLN)
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [--downloads DIR] [--nj N]
