@@ -221,7 +221,7 @@ class TimeConv(nn.Conv2d):
         return super().forward(x)[:, :, : x.shape[2]]
 
     def _by_phase(self, x: Tensor) -> Tensor:
-        """The same by d interleaved signals, d the dilation: a dilated weight gradient takes oneDNN 2-3 times as long."""
+        """The same by d interleaved signals, d the dilation: a dilated weight gradient costs oneDNN 2-3 times as much."""
         frames, (step, _), (past, _) = x.shape[2], self.dilation, self.padding
         future = (self.kernel_size[0] - 1) * step - past
         x = F.pad(x, (0, 0, past, future + -(past + frames + future) % step))
