@@ -27,9 +27,7 @@ def load_model(path, which="best", device="cpu"):
     folder = Path(path) / "checkpoints"
     state = checkpoint.load(folder, which, map_location=device)
     if "model" not in state:
-        raise UserError(
-            f"{folder}: the checkpoint has no 'model', only {', '.join(state)}; it is not of senet.bin.train"
-        )
+        raise UserError(f"{folder}: no model in the checkpoint, only {', '.join(state)}; it is not of senet.bin.train")
     _require_fit(model.state_dict(), state["model"], path)
     model.load_state_dict(state["model"])
     return model.to(device).eval().requires_grad_(False)

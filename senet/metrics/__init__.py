@@ -1,5 +1,5 @@
 """Objective scores of an enhanced signal against its clean reference, found by name (see ``senet.metrics.base``)."""
 
-from senet.metrics.base import Metric, Undefined, compute, find, metric, names
+from senet.metrics.base import Metric, Undefined, compute, find, label, metric, names
 
-__all__ = ["Metric", "Undefined", "compute", "find", "metric", "names"]
+__all__ = ["Metric", "Undefined", "compute", "find", "label", "metric", "names"]

@@ -16,9 +16,8 @@ import numpy as np
 
 from senet import metrics, records
 from senet.data.audio import AudioError, read
-from senet.data.datadir import DataDir
 from senet.data.parallel import progress
-from senet.data.scp import Scp
+from senet.data.scp import Scp, read_ints_and_digest
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 from senet.report import results
@@ -35,18 +34,24 @@ class EnhancedSet:
 
     Args:
         enhanced: scp of the enhanced audio.
-        ref: data directory with spk1.scp (clean) and wav.scp (noisy).
+        ref: data directory with spk1.scp (clean), wav.scp (noisy) and utt2num_samples.
     Raises:
         UserError: the two are not about the same utterances, or there are no references.
     """
 
     def __init__(self, enhanced, ref):
-        self.enhanced = Scp(enhanced)
-        self.data = DataDir(ref)
-        self.name = Path(ref).resolve().name
-        if self.data.clean is None:
-            raise UserError(f"{ref}: has no spk1.scp; scores need clean references")
-        _require_same_keys(self.enhanced, self.data.clean)
+        ref = Path(ref)
+        for name in ("spk1.scp", "wav.scp", "utt2num_samples"):
+            if not (ref / name).exists():
+                raise UserError(
+                    f"{ref / name}: missing; scores need a data directory with clean references (stage mix)"
+                )
+        self.name = ref.resolve().name
+        self.enhanced, self.clean, self.noisy = Scp(enhanced), Scp(ref / "spk1.scp"), Scp(ref / "wav.scp")
+        self.num_samples, lengths_digest = read_ints_and_digest(ref / "utt2num_samples")
+        if not self.clean.keys_digest == self.noisy.keys_digest == lengths_digest:
+            raise UserError(f"{ref}: wav.scp, spk1.scp and utt2num_samples differ in their utterances; see validate")
+        _require_same_keys(self.enhanced, self.clean)
 
     def __len__(self):
         return len(self.enhanced)
@@ -87,9 +92,10 @@ class EnhancedSet:
         return record
 
     def _read(self, i, with_noisy):
-        sources = {"enhanced": (self.enhanced, None), "reference": (self.data.clean, int(self.data.num_samples[i]))}
+        num_samples = int(self.num_samples[i])
+        sources = {"enhanced": (self.enhanced, None), "reference": (self.clean, num_samples)}
         if with_noisy:
-            sources["noisy"] = (self.data.noisy, int(self.data.num_samples[i]))
+            sources["noisy"] = (self.noisy, num_samples)
         signals = {}
         for what, (scp, num_samples) in sources.items():
             try:

@@ -1,0 +1,220 @@
+"""senet.bin.score: files it writes, parallel jobs, resuming, and what cannot be scored."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from senet.bin import score
+from senet.data.audio import read, write_wav
+from senet.data.scp import read_table, write_table
+from senet.errors import UserError
+from senet.report import scoring
+
+FS = 16000
+METRICS = "pesq_wb stoi si_sdr snri"
+
+
+def run_score(ref, out, *options, enhanced=None, metrics=METRICS):
+    argv = ["--enhanced", enhanced or ref / "wav.scp", "--ref", ref, "--out", out, "--metrics", metrics, *options]
+    assert not score.main([str(a) for a in argv])
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def enhanced(small_set, tmp_path):
+    """A system that takes away half of the noise."""
+    rows = []
+    for utt, noisy in read_table(small_set / "wav.scp").items():
+        x = (read(noisy)[0] + read(str(small_set / "spk1" / f"{utt}.wav"))[0]) / 2
+        write_wav(tmp_path / "wav" / f"{utt}.wav", x, FS)
+        rows.append((utt, tmp_path / "wav" / f"{utt}.wav"))
+    write_table(tmp_path / "wav.scp", rows)
+    return tmp_path / "wav.scp"
+
+
+@pytest.fixture(scope="module")
+def noisy_scores(small_set, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exp") / "noisy" / "enhanced_test"
+    run_score(small_set, out)
+    return out
+
+
+def test_scores_are_those_of_the_stored_files(small_set, noisy_scores):
+    from senet import metrics
+
+    utts = list(read_table(small_set / "wav.scp"))
+    for name in METRICS.split():
+        scores = read_table(noisy_scores / "scores" / name)
+        assert list(scores) == utts
+        for utt in utts:
+            est, ref = (read(str(small_set / kind / f"{utt}.wav"))[0] for kind in ("wav", "spk1"))
+            assert float(scores[utt]) == metrics.compute(name, est, ref, FS, noisy=est)[0]  # the very number, unrounded
+
+
+def test_summary(noisy_scores):
+    summary = json.loads((noisy_scores / "summary.json").read_text())
+    values = [float(v) for v in read_table(noisy_scores / "scores" / "si_sdr").values()]
+    found = summary["metrics"]["si_sdr"]
+    assert found["mean"] == pytest.approx(np.mean(values), abs=1e-12)
+    assert found["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+    assert found["interval"][0] < found["mean"] < found["interval"][1]
+    assert (found["n"], found["failed"], found["reasons"]) == (5, 0, {})
+    assert summary["metrics"]["pesq_wb"]["version"] == "1 pesq 0.0.4"
+    assert (summary["test_set"], summary["n"]) == ("test", 5)
+    header, *rows = (noisy_scores / "scores.csv").read_text().splitlines()
+    assert header == "utt,pesq_wb,stoi,si_sdr,snri,samples,clipped"
+    assert len(rows) == 5
+
+
+def test_paired_difference_to_the_noisy_input(small_set, enhanced, noisy_scores, tmp_path):
+    run_score(small_set, tmp_path / "out", "--noisy_scores", noisy_scores, enhanced=enhanced)
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
+    difference = found["si_sdr"]["over_noisy"]
+    assert difference["mean"] == pytest.approx(6.02, abs=0.05)  # half the noise
+    assert difference["interval"][0] < difference["mean"] < difference["interval"][1]
+    assert difference["n"] == 5
+    assert found["snri"]["mean"] == pytest.approx(6.02, abs=0.05)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_jobs_give_the_same_bytes(small_set, noisy_scores, tmp_path, monkeypatch, jobs):
+    monkeypatch.setattr(scoring, "SHARD_SIZE", 2)
+    for out, n in ((tmp_path / "one", 0), (tmp_path / "many", jobs)):
+        for j in range(1, n + 1):
+            run_score(small_set, out, "--job", f"{j}/{n}", metrics="si_sdr stoi")
+        run_score(small_set, out, *(["--collect"] if n else []), metrics="si_sdr stoi")
+    assert files(tmp_path / "one") == files(tmp_path / "many")
+    expected = (noisy_scores / "scores" / "si_sdr").read_bytes()  # made with shards of another size
+    assert (tmp_path / "one" / "scores" / "si_sdr").read_bytes() == expected
+
+
+def test_collect_before_all_jobs_are_done_names_the_first_missing(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "SHARD_SIZE", 2)
+    run_score(small_set, tmp_path, "--job", "1/3", metrics="snr")
+    with pytest.raises(UserError, match=r"scores\.000002\.jsonl: missing \(2 of 3 shards"):
+        run_score(small_set, tmp_path, "--collect", metrics="snr")
+    assert not (tmp_path / "summary.json").exists()
+
+
+class TestRepeatedRun:
+    """What is computed again, seen by counting the calls of the metrics."""
+
+    @pytest.fixture
+    def computed(self, monkeypatch):
+        calls, compute = [], scoring.metrics.compute
+        monkeypatch.setattr(scoring.metrics, "compute", lambda name, *args: calls.append(name) or compute(name, *args))
+        return calls
+
+    def test_nothing_when_nothing_changed(self, small_set, noisy_scores, tmp_path, computed):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        run_score(small_set, tmp_path / "out")
+        assert computed == []
+        assert files(tmp_path / "out") == files(noisy_scores)
+
+    def test_only_the_metric_that_was_added(self, small_set, noisy_scores, tmp_path, computed):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        run_score(small_set, tmp_path / "out", metrics="snr " + METRICS)
+        assert computed == ["snr"] * 5
+
+    def test_only_the_utterance_whose_audio_changed(self, small_set, enhanced, tmp_path, computed):
+        run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics="si_sdr stoi")
+        path = read_table(enhanced)["spk0-utt2"]
+        write_wav(path, 0.9 * read(path)[0], FS)
+        del computed[:]
+        run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics="si_sdr stoi")
+        assert computed == ["si_sdr", "stoi"]
+
+    def test_everything_after_a_damaged_shard(self, small_set, noisy_scores, tmp_path, computed):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        (tmp_path / "out" / "shards" / "scores.000001.jsonl").write_text('{"versions":')
+        run_score(small_set, tmp_path / "out", metrics="snr")
+        assert computed == ["snr"] * 5
+
+    def test_a_metric_of_another_version(self, small_set, noisy_scores, tmp_path, computed, monkeypatch):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        monkeypatch.setattr(scoring.metrics.find("stoi")[0], "revision", 2)
+        run_score(small_set, tmp_path / "out")
+        assert computed == ["stoi"] * 5
+
+
+class TestBadAudio:
+    def score(self, small_set, enhanced, tmp_path, metrics="pesq_wb si_sdr"):
+        run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics=metrics)
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        return summary, read_table(tmp_path / "out" / "scores" / "si_sdr")
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda path, x: write_wav(path, x[:-2000], FS), "the lengths differ by more than 16 ms"),
+            (lambda path, x: path.write_bytes(path.read_bytes()[:-99]), "enhanced audio: cut"),
+            (lambda path, x: path.write_bytes(b""), "enhanced audio: empty"),
+            (lambda path, x: path.unlink(), "enhanced audio: missing"),
+            (lambda path, x: write_wav(path, np.stack([x, x], axis=1), FS), "enhanced audio: channels"),
+            (lambda path, x: write_wav(path, x, 8000), "reference audio: rate differs from the enhanced audio's"),
+            (lambda path, x: write_wav(path, 0 * x, FS), "the estimate is silent"),
+        ],
+    )
+    def test_is_counted_with_its_reason_and_not_averaged(self, small_set, enhanced, tmp_path, damage, reason):
+        from pathlib import Path
+
+        path = Path(read_table(enhanced)["spk0-utt2"])
+        damage(path, read(str(path))[0])
+        summary, scores = self.score(small_set, enhanced, tmp_path)
+        for found in summary["metrics"].values():
+            assert found["reasons"] == {reason: {"n": 1, "utts": ["spk0-utt2"]}}
+            assert (found["n"], found["failed"]) == (4, 1)
+        assert scores["spk0-utt2"] == "nan"
+        others = [float(v) for utt, v in scores.items() if utt != "spk0-utt2"]
+        assert all(map(math.isfinite, others))
+        assert summary["metrics"]["si_sdr"]["mean"] == pytest.approx(np.mean(others))
+
+    def test_clipped_samples_are_counted(self, small_set, enhanced, tmp_path):
+        path = read_table(enhanced)["spk1-utt1"]
+        x = read(path)[0]
+        x[100:103] = 2
+        x[200] = -3
+        write_wav(path, x, FS)
+        assert self.score(small_set, enhanced, tmp_path)[0]["clipped"] == {"files": 1, "samples": 4}
+
+    def test_all_failed(self, small_set, enhanced, tmp_path):
+        for path in read_table(enhanced).values():
+            write_wav(path, np.zeros(FS), FS)
+        found = self.score(small_set, enhanced, tmp_path)[0]["metrics"]["si_sdr"]
+        assert (found["mean"], found["std"], found["interval"], found["failed"]) == (None, None, [None, None], 5)
+
+
+class TestRefusals:
+    def test_other_utterances(self, small_set, enhanced, tmp_path):
+        rows = list(read_table(enhanced).items())
+        write_table(tmp_path / "other.scp", [*rows[:-2], ("zz-1", rows[0][1])])
+        with pytest.raises(UserError, match=r"2 missing, such as 'spk1-utt1'; 1 without a reference, such as 'zz-1'"):
+            run_score(small_set, tmp_path / "out", enhanced=tmp_path / "other.scp")
+
+    def test_unknown_metric_before_any_work(self, small_set, tmp_path):
+        with pytest.raises(UserError, match="no metric 'pesq'; did you mean 'pesq_"):
+            run_score(small_set, tmp_path / "out", metrics="stoi pesq")
+        assert not (tmp_path / "out").exists()
+
+    def test_no_references(self, small_set, tmp_path):
+        (tmp_path / "wav.scp").write_text((small_set / "wav.scp").read_text())
+        with pytest.raises(UserError, match="spk1.scp: missing; scores need"):
+            run_score(tmp_path, tmp_path / "out")
+
+    def test_noisy_scores_of_another_list(self, small_set, noisy_scores, enhanced, tmp_path):
+        for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+            write_table(tmp_path / "half" / name, list(read_table(small_set / name).items())[:3])
+        write_table(tmp_path / "half.scp", list(read_table(enhanced).items())[:3])
+        with pytest.raises(UserError, match=r"cannot be put side by side: 2 utterances are only in .*'spk1-utt1'"):
+            options = ["--noisy_scores", noisy_scores]
+            run_score(tmp_path / "half", tmp_path / "out", *options, enhanced=tmp_path / "half.scp", metrics="snri")
+
+    def test_noisy_scores_without_the_metric(self, small_set, noisy_scores, tmp_path):
+        with pytest.raises(UserError, match="was not scored with 'snr'"):
+            run_score(small_set, tmp_path / "out", "--noisy_scores", noisy_scores, metrics="snr")
