@@ -103,7 +103,7 @@ def mapping(text):
 
 
 def optional(convert):
-    """Argument type that also takes ``null``, for options whose default is None."""
+    """Argument type that also takes ``null``, for options that can be without a value."""
 
     def optional_value(text):
         return None if text.lower() in ("null", "none") else convert(text)
@@ -179,7 +179,11 @@ class Parser(configargparse.ArgumentParser):
             if key not in known:
                 hint = did_you_mean(str(key), known)
                 raise UserError(f"{self._place(key)}: there is no option '{key}';{hint} See --help.")
-        return {key: _text(value) for key, value in self.file_values.items()}
+        return {
+            key: _text(value)
+            for key, value in self.file_values.items()
+            if value is not None or self.get_default(key) is not None  # null where the default is null says nothing
+        }
 
     def _place(self, key):
         pattern = re.compile(rf"[\"']?{re.escape(str(key))}[\"']?\s*:")
@@ -232,7 +236,7 @@ def _split_overrides(argv):
 
 def save_resolved(path, values):
     """Write option values so that the file can be passed back as ``--config``."""
-    plain = {k: v for k, v in values.items() if v is not None and k != "config"}
+    plain = {k: v for k, v in values.items() if k != "config"}
     with whole_file(path) as f:
         yaml.safe_dump(plain, f, sort_keys=False, allow_unicode=True)
 

@@ -164,7 +164,21 @@ def open_data(args, model):
             **options,
         )
 
-    return batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
+    train, valid = batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
+    if args.feats_type == "stft":
+        for part in (train, valid):
+            require_same_stft(part, model)
+    return train, valid
+
+
+def require_same_stft(batches, model):
+    for name in ("n_fft", "hop_length", "win_length"):
+        stored, wanted = batches.items.config[name], getattr(getattr(model, "stft", None), name, None)
+        if stored != wanted:
+            raise UserError(
+                f"{batches.datadir}: stored with {name} {stored}, but {type(model).__name__} works with {wanted}; "
+                f"run stage 3 with --{name} {wanted}, or train with --feats_type raw"
+            )
 
 
 def build_objective(args, model, device):

@@ -66,8 +66,8 @@ class Experiment:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def _refuse_differences(self):
-        now = _flat({k: v for k, v in self.options.items() if v is not None})
-        before = {k: v for k, v in _flat(self.defaults).items() if v is not None and k in now}
+        now = _flat(self.options)
+        before = {k: v for k, v in _flat(self.defaults).items() if k in now}
         before |= _flat(config.load_resolved(self.expdir))
         lines = [
             f"  {key}: {_shown(before, key)} there, {_shown(now, key)} now"

@@ -145,4 +145,4 @@ class Supervised:
 
 def _require_finite(what, value):
     if not torch.isfinite(value):
-        raise FloatingPointError(f"{what} is {float(value)}")
+        raise FloatingPointError(f"{what} is {value.item()}")

@@ -1,0 +1,300 @@
+"""The trainer: what it does with an objective, and that stopping anywhere changes nothing."""
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+
+import pytest
+import torch
+from toys import ToyBatches, supervised
+
+from senet import checkpoint
+from senet.errors import UserError
+from senet.train.trainer import Trainer
+
+TIMES = ("seconds", "steps_per_second", "audio_per_second")
+
+
+def trainer(expdir, objective=None, train=None, valid=None, **options):
+    return Trainer(
+        objective or supervised(),
+        train or ToyBatches([4] * 5),
+        valid or ToyBatches([3, 1], seed=99),
+        expdir,
+        sample_rate=100,
+        **{"max_epoch": 3, "log_every": 3, "save_every": 2} | options,
+    )
+
+
+def records(expdir, event=None):
+    lines = [json.loads(line) for line in (expdir / "train.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in lines if event in (None, r["event"])]
+
+
+def last_state(expdir):
+    state = checkpoint.load(expdir / "checkpoints")
+    state["trainer"].pop("seconds")
+    return state
+
+
+def assert_equal(a, b):
+    """The same nested values, tensors to the bit."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list):
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert torch.equal(a, b) if torch.is_tensor(a) else a == b
+
+
+def fit_in_pieces(expdir, signals, **options):
+    """Train, stopped by a signal after each of these steps (or validation batches), until done."""
+    exits = []
+    for where in [*signals, None]:
+        objective = options.get("objective", supervised)()
+        if where is not None:
+            _signal_after(objective, *where)
+        try:
+            trainer(expdir, **{**options, "objective": objective}).fit()
+        except SystemExit as stop:
+            exits.append(stop.code)
+    return exits
+
+
+def _signal_after(objective, method, calls, number=signal.SIGTERM):
+    inner, count = getattr(objective, method), 0
+
+    def counted(batch):
+        nonlocal count
+        count += 1
+        result = inner(batch)
+        if count == calls:
+            os.kill(os.getpid(), number)
+        return result
+
+    setattr(objective, method, counted)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    expdir = tmp_path_factory.mktemp("undisturbed")
+    trainer(expdir).fit()
+    return expdir
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_stopping_after_any_step_changes_no_bit(undisturbed, tmp_path, step):
+    assert fit_in_pieces(tmp_path, [("step", step)]) == [143]
+    assert_equal(last_state(tmp_path), last_state(undisturbed))
+    assert records(tmp_path) == records(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [[("step", 1)] * 14, [("evaluate", 1)], [("evaluate", 2)] * 3, [("step", 5), ("evaluate", 1), ("step", 1)]],
+    ids=["every_step", "validation", "every_validation", "mixed"],
+)
+def test_stopping_again_and_again_changes_no_bit(undisturbed, tmp_path, signals):
+    assert fit_in_pieces(tmp_path, signals) == [143] * len(signals)
+    assert_equal(last_state(tmp_path), last_state(undisturbed))
+    assert records(tmp_path) == records(undisturbed)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda: supervised(optim="RMSprop", scheduler="StepLR", scheduler_conf={"step_size": 1, "gamma": 0.5}),
+        lambda: supervised(
+            optim="SGD", scheduler="MultiStepLR", scheduler_conf={"milestones": [4, 9]}, scheduler_interval="step",
+            warmup_steps=6,
+        ),
+        lambda: supervised(scheduler="ReduceLROnPlateau", scheduler_conf={"patience": 0, "threshold": 0.9}),
+        lambda: supervised(
+            scheduler="OneCycleLR", scheduler_conf={"max_lr": 0.1, "total_steps": 30}, scheduler_interval="step"
+        ),
+        lambda: supervised(scheduler="CosineAnnealingLR", scheduler_conf={"T_max": 3}),
+    ],
+    ids=["StepLR", "MultiStepLR", "ReduceLROnPlateau", "OneCycleLR", "CosineAnnealingLR"],
+)  # fmt: skip
+def test_schedules_resume_exactly(tmp_path, objective):
+    trainer(tmp_path / "a", objective()).fit()
+    fit_in_pieces(tmp_path / "b", [("step", 7), ("step", 1)], objective=objective)
+    assert_equal(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
+    assert len({r["lr"] for r in records(tmp_path / "a")}) > 1  # there was a schedule
+
+
+def test_a_crash_repeats_the_steps_since_the_checkpoint_and_their_log_lines(undisturbed, tmp_path):
+    objective = supervised()
+
+    def crash(batch, inner=objective.step):
+        if len(objective.optimizer.state) and objective.updates == 9:
+            raise MemoryError
+        return inner(batch)
+
+    objective.step = crash
+    with pytest.raises(MemoryError):
+        trainer(tmp_path, objective).fit()
+    assert [r["step"] for r in records(tmp_path)][-1] == 9 and checkpoint.entries(tmp_path / "checkpoints")[-1][
+        "step"
+    ] == 8
+    trainer(tmp_path).fit()
+    assert records(tmp_path) == records(undisturbed)
+    assert_equal(last_state(tmp_path), last_state(undisturbed))
+
+
+def test_with_a_damaged_last_checkpoint_the_one_before_leads_to_the_same_end(undisturbed, tmp_path, caplog):
+    fit_in_pieces(tmp_path, [("step", 9)])  # and to the end
+    path = tmp_path / "checkpoints" / checkpoint.entries(tmp_path / "checkpoints")[-1]["file"]
+    path.write_bytes(path.read_bytes()[:-100])
+    trainer(tmp_path).fit()
+    assert "damaged" in caplog.text
+    assert_equal(last_state(tmp_path), last_state(undisturbed))
+    assert records(tmp_path) == records(undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_within_the_step_and_says_so(tmp_path, caplog, number):
+    objective = supervised()
+    _signal_after(objective, "step", 3, number)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        trainer(tmp_path, objective, save_every=0).fit()
+    assert stop.value.code == 128 + number and checkpoint.entries(tmp_path / "checkpoints")[-1]["step"] == 3
+    assert f"{number.name}: saved at step 3 and stopped; the same command continues" in caplog.text
+    assert signal.getsignal(number) is before
+
+
+def test_a_finished_experiment_says_so_and_changes_nothing(undisturbed, caplog):
+    before = {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()}
+    with caplog.at_level(logging.INFO):
+        trainer(undisturbed).fit()
+    assert "nothing to do: max_epoch 3 is reached" in caplog.text
+    assert {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()} == before
+
+
+def test_raising_max_epoch_continues_as_if_it_had_been_so_from_the_start(undisturbed, tmp_path):
+    trainer(tmp_path, max_epoch=1).fit()
+    trainer(tmp_path, max_epoch=3).fit()
+    assert_equal(last_state(tmp_path), last_state(undisturbed))
+
+
+def test_max_steps_ends_within_an_epoch_with_a_validation_and_can_be_raised(undisturbed, tmp_path):
+    trainer(tmp_path, max_steps=7).fit()
+    assert [r["step"] for r in records(tmp_path, "valid")] == [5, 7]
+    assert checkpoint.entries(tmp_path / "checkpoints")[-1]["score"] is not None
+    trainer(tmp_path).fit()
+    whole = last_state(undisturbed)
+    assert_equal(last_state(tmp_path)["model"], whole["model"])
+    assert_equal(last_state(tmp_path)["optimizer"], whole["optimizer"])
+
+
+def test_a_signal_at_the_last_of_max_steps_does_not_lose_the_validation(tmp_path):
+    assert fit_in_pieces(tmp_path, [("step", 7)], max_steps=7) == [143]
+    assert [r["step"] for r in records(tmp_path, "valid")] == [5, 7]
+
+
+def test_validation_counts_utterances_not_batches(tmp_path):
+    valid = ToyBatches([3, 1], seed=99)
+    objective = supervised()
+    trainer(tmp_path, objective, valid=valid, max_steps=1).fit()
+    objective.model.eval()
+    with torch.no_grad():
+        errors = [(objective.model.stages(valid[0, i]["noisy"])[-1] - valid[0, i]["clean"]).square() for i in range(2)]
+    expected = torch.cat(errors).mean().item()  # over the 4 utterances at once
+    (record,) = records(tmp_path, "valid")
+    assert record["loss"] == pytest.approx(expected, rel=1e-6) and record["twice"] == pytest.approx(
+        2 * expected, rel=1e-6
+    )
+
+
+def test_logged_losses_are_means_over_the_interval(tmp_path):
+    objective, losses = supervised(), []
+
+    def step(batch, inner=objective.step):
+        values = inner(batch)
+        losses.append(values["loss"].item())
+        return values
+
+    objective.step = step
+    trainer(tmp_path, objective, log_every=4, max_epoch=2).fit()
+    train, valid = records(tmp_path, "train"), records(tmp_path, "valid")
+    assert [r["step"] for r in train] == [4, 8] and [r["epoch"] for r in train] == [1, 2]
+    assert train[0]["loss"] == pytest.approx(sum(losses[:4]) / 4) and train[1]["loss"] == pytest.approx(
+        sum(losses[4:8]) / 4
+    )
+    assert valid[1]["train_loss"] == pytest.approx(sum(losses[5:10]) / 5)
+    assert valid[1]["skipped"] == 2  # of the epoch
+
+
+def test_training_stops_when_the_validation_gets_no_better(tmp_path, caplog):
+    objective = supervised()
+    scores = iter([3.0, 2.0, 2.0, 2.5, 1.0])
+    objective.evaluate = lambda batch: ({"loss": next(scores)}, 1)
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path, objective, valid=ToyBatches([1]), patience=2, max_epoch=9).fit()
+    assert [r["best"] for r in records(tmp_path, "valid")] == [True, True, False, False]
+    assert "no better validation loss for 2 epochs (patience 2); best validation loss 2" in caplog.text
+    assert checkpoint.load(tmp_path / "checkpoints", "best")["trainer"]["epoch"] == 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_batch(tmp_path, bad):
+    train, objective = ToyBatches([2] * 5), supervised()
+    train.bad[1, 2] = bad
+    with pytest.raises(
+        UserError, match=r"loss is \w+ at step 8, epoch 2; .* checkpoint is step 6. The batch is e1b2u0 e1b2u1\."
+    ):
+        trainer(tmp_path, objective, train).fit()
+    assert objective.updates == 7
+    reference = supervised()
+    trainer(tmp_path / "reference", reference, ToyBatches([2] * 5), max_steps=7).fit()
+    assert_equal(
+        {k: v for k, v in objective.model.state_dict().items() if "running" not in k and "tracked" not in k},
+        {k: v for k, v in reference.model.state_dict().items() if "running" not in k and "tracked" not in k},
+    )
+
+
+def test_a_gradient_that_is_not_finite_stops_too(tmp_path):
+    objective = supervised()
+    objective.model.inner[3].weight.register_hook(lambda grad: grad * math.nan)
+    before = [p.clone() for p in objective.model.parameters()]
+    with pytest.raises(UserError, match="gradient norm is nan at step 1, .* there is no checkpoint yet"):
+        trainer(tmp_path, objective).fit()
+    assert_equal(before, list(objective.model.parameters()))
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_batch(tmp_path):
+    valid = ToyBatches([2, 1])
+    valid.bad[0, 1] = math.nan
+    with pytest.raises(UserError, match=r"validation loss is nan at step .*The batch is e0b1u0\."):
+        trainer(tmp_path, valid=valid).fit()
+
+
+def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path).fit()
+    lines = [r.getMessage() for r in caplog.records]
+    assert not any("\r" in line for line in lines)
+    (line,) = [line for line in lines if "step 6 " in line]
+    for part in ("epoch 2/3", "(1/5)", "loss ", "lr 0.01", "grad ", " steps/s", " x real time", " left"):
+        assert part in line
+
+
+def test_tensorboard_shows_the_same_numbers(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(SystemExit):
+        objective = supervised()
+        _signal_after(objective, "step", 7)
+        trainer(tmp_path, objective, log_every=1, save_every=5).fit()
+    time.sleep(1.1)  # event files are told apart by the second
+    trainer(tmp_path, log_every=1).fit()
+    board = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    shown = {e.step: e.value for e in board.Scalars("train/loss")}
+    assert shown == pytest.approx({r["step"]: r["loss"] for r in records(tmp_path, "train")}, rel=1e-5)
