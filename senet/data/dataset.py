@@ -7,7 +7,7 @@ was started. So a run that is resumed at any step sees what the undisturbed run 
 import logging
 
 import numpy as np
-from torch import Generator, cuda
+from torch import Generator, cuda, from_numpy
 from torch.utils.data import DataLoader, Dataset
 
 from senet.data.audio import AudioError
@@ -85,7 +85,8 @@ class Batches(Dataset):
                 skipped += own
                 self._report(index, error)
             if len(parts) == self._order.size(i):
-                return {"ids": ids, **self.items.collate(parts), "skipped": skipped}
+                arrays = self.items.collate(parts)
+                return {"ids": ids, **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
         raise UserError(f"{self.datadir}: too few utterances can be used to fill a batch; see the warnings")
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):

@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from senet.data.ark import read_matrix
 from senet.data.audio import AudioError, check, read_mono
 from senet.data.scp import Scp, read_ints_and_digest
 from senet.errors import UserError
+
+FILES = {"noisy": "wav.scp", "clean": "spk1.scp", "noise": "noise1.scp"}
 
 
 class Waveforms:
@@ -23,19 +24,27 @@ class Waveforms:
         datadir: folder with wav.scp, spk1.scp, utt2num_samples and, optionally, noise1.scp, all of the same keys.
         sample_rate: Hz that all files have to have.
         crop: samples per utterance; longer ones are cut, shorter ones padded. None: whole utterances.
+        signals: the names of those to read; None: noisy, clean and, if there, noise.
+
+    Attributes:
+        num_samples: int64, one per utterance.
+        scps: name of each signal -> its Scp.
     """
 
-    def __init__(self, datadir, sample_rate, crop=None):
+    def __init__(self, datadir, sample_rate, crop=None, signals=None):
         datadir = Path(datadir)
         self.sample_rate, self.crop = sample_rate, crop
         self._short = 0.1 * sample_rate
         self.num_samples, keys = _lengths(datadir)
-        self._scps = {"noisy": _matching(datadir / "wav.scp", keys), "clean": _matching(datadir / "spk1.scp", keys)}
-        if (datadir / "noise1.scp").exists():
-            self._scps["noise"] = _matching(datadir / "noise1.scp", keys)
+        if signals is None:
+            signals = ["noisy", "clean"] + ["noise"] * (datadir / FILES["noise"]).exists()
+        self.scps = {name: _matching(datadir / FILES[name], keys) for name in signals}
+
+    def __len__(self):
+        return len(self.num_samples)
 
     def key(self, i):
-        return self._scps["noisy"].key(i)
+        return self.scps["noisy"].key(i)
 
     def read(self, i, draw):
         """Read utterance ``i``.
@@ -51,21 +60,21 @@ class Waveforms:
         start, length = 0, total
         if self.crop is not None and total > self.crop:
             start, length = draw(total - self.crop), self.crop
-        signals = {name: self._part(name, i, start, length) for name in self._scps}
+        signals = {name: self._part(name, i, start, length) for name in self.scps}
         return signals, length
 
     def collate(self, parts):
         """What ``read`` gave for B utterances -> name -> float32 (B, N), zero-padded, and lengths (B,) in samples."""
-        lengths = torch.tensor([length for _, length in parts])
-        width = self.crop or int(lengths.max())
-        batch = {name: torch.zeros(len(parts), width) for name in parts[0][0]}
+        lengths = np.array([length for _, length in parts])
+        shape = len(parts), self.crop or lengths.max()
+        batch = {name: np.zeros(shape, np.float32) for name in parts[0][0]}
         for row, (signals, length) in enumerate(parts):
             for name, signal in signals.items():
-                batch[name][row, :length] = torch.from_numpy(signal)
+                batch[name][row, :length] = signal
         return batch | {"lengths": lengths}
 
     def _part(self, name, i, start, length):
-        scp, stored = self._scps[name], {"sample_rate": self.sample_rate, "num_samples": int(self.num_samples[i])}
+        scp, stored = self.scps[name], {"sample_rate": self.sample_rate, "num_samples": int(self.num_samples[i])}
         signal = read_mono(scp.value(i), start, length, root=scp.root, **stored)
         low, high = signal.min(), signal.max()
         # A recording may pause in digital silence, and a reference may be silent; the whole noisy signal may not.
@@ -96,7 +105,7 @@ class Spectra:
                     "run stage 3 again with that setting"
                 )
         self.num_samples, keys = _lengths(featsdir)
-        self._scps = {
+        self.scps = {
             "noisy_stft": _matching(featsdir / "feats.scp", keys),
             "clean_stft": _matching(featsdir / "spk1_feats.scp", keys),
         }
@@ -104,7 +113,7 @@ class Spectra:
         self._crop_frames = None if crop is None else 1 + crop // self._hop
 
     def key(self, i):
-        return self._scps["noisy_stft"].key(i)
+        return self.scps["noisy_stft"].key(i)
 
     def read(self, i, draw):
         """As ``Waveforms.read``, with float32 (T, 2 F) rows [real | imaginary] for signals."""
@@ -115,7 +124,7 @@ class Spectra:
             start, frames = draw(total - self._crop_frames), self._crop_frames
             length = (frames - 1) * self._hop
         rows = {}
-        for name, scp in self._scps.items():
+        for name, scp in self.scps.items():
             rows[name] = read_matrix(scp.value(i), start, frames, root=scp.root, num_rows=total)
             if not np.isfinite(rows[name]).all():
                 raise AudioError(f"{scp.value(i)}: has values that are not finite (NaN or infinity)", "nan")
@@ -123,20 +132,17 @@ class Spectra:
 
     def collate(self, parts):
         """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
-        lengths = torch.tensor([length for _, length in parts])
+        lengths = np.array([length for _, length in parts])
         frame_lengths = 1 + lengths // self._hop
-        frames = self._crop_frames or int(frame_lengths.max())
-        batch = {}
-        for name, rows in parts[0][0].items():
-            bins = rows.shape[1] // 2
-            # Frame after frame in memory, which is how torch.stft lays its result out too.
-            spec = torch.zeros(len(parts), frames, bins, dtype=torch.complex64)
-            numbers = torch.view_as_real(spec).numpy()
-            for b, (signals, _) in enumerate(parts):
-                rows = signals[name]
-                numbers[b, : len(rows), :, 0] = rows[:, :bins]
-                numbers[b, : len(rows), :, 1] = rows[:, bins:]
-            batch[name] = spec.transpose(1, 2)
+        bins = self.config["n_fft"] // 2 + 1
+        # Frame after frame in memory, which is how torch.stft lays its result out too.
+        shape = len(parts), self._crop_frames or frame_lengths.max(), bins
+        batch = {name: np.zeros(shape, np.complex64) for name in parts[0][0]}
+        for b, (signals, _) in enumerate(parts):
+            for name, rows in signals.items():
+                batch[name].real[b, : len(rows)] = rows[:, :bins]
+                batch[name].imag[b, : len(rows)] = rows[:, bins:]
+        batch = {name: spec.transpose(0, 2, 1) for name, spec in batch.items()}
         return batch | {"lengths": lengths, "frame_lengths": frame_lengths}
 
 
