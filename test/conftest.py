@@ -39,3 +39,27 @@ def small_set(tmp_path_factory):
     write_table(folder / "utt2num_samples", [(utt, 16000 + 1600 * int(utt[-1])) for utt in utts])
     write_table(folder / "utt2spk", [(utt, utt[:4]) for utt in utts])
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_experiment():
+    """``make(folder, *seeds)``: an experiment folder as training leaves it, with one checkpoint of a small random
+    network for each seed; the first has the best score, the last is the last."""
+    import torch
+
+    from senet import checkpoint, config
+
+    options = {
+        "model": "lowlatency.LowLatencyNet",
+        "model_conf": {"channels": 4, "maps": 2, "lstm_units": 8, "fc_units": 8, "causal": True},
+    }
+
+    def make(folder, *seeds):
+        for step, seed in enumerate(seeds, 1):
+            torch.manual_seed(seed)
+            state = {"model": config.build("models", options["model"], options["model_conf"]).state_dict()}
+            checkpoint.save(folder / "checkpoints", state, step=step, epoch=step, score=float(step))
+        config.save_resolved(folder / "config.yaml", options)
+        return folder
+
+    return make

@@ -32,9 +32,11 @@ def enhance(model, x, sample_rate, device="cpu"):
         raise UserError("holds NaN or infinite samples")
     if x.ndim == 2:
         return np.stack([enhance(model, channel, sample_rate, device) for channel in x.T], axis=1)
-    noisy = torch.from_numpy(resample(x, sample_rate, model.sample_rate))
+    noisy = resample(x, sample_rate, model.sample_rate)
+    if not len(noisy):  # a sample or two at a higher rate
+        noisy = np.zeros(1, np.float32)
     with torch.inference_mode():
-        enhanced = model(noisy[None].to(device))[0].cpu().numpy()
+        enhanced = model(torch.from_numpy(noisy)[None].to(device))[0].cpu().numpy()
     if not np.isfinite(enhanced).all():
         raise UserError("the model's output for it is not finite")
     back = resample(enhanced, model.sample_rate, sample_rate)[: len(x)]
