@@ -84,7 +84,7 @@ class Exporter:
         first = self.first[files[1]]
         if first != i and not np.array_equal(signals[1], read(self.scps[1], first)):
             raise UserError(
-                f"'{utt}' and '{self.scps[0].key(first)}' would share {files[1]}, but the peak guard scaled one of them; "
+                f"'{utt}' and '{self.scps[0].key(first)}' would share {files[1]}, but the peak guard scaled one; "
                 "mix with --on_clip none, as MS-SNSD does, to export under its names"
             )
         for folder, name, x in zip(self.folders, files, signals, strict=True):
