@@ -29,8 +29,6 @@ Google's publication page: 0.5 dB worse without, and within about 0.2 dB at 200 
 Shapes: B batch, C channels, T frames, F bins, N samples.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,7 +86,7 @@ class LowLatencyNet(SpectralModel):
         level: str = "none",
         channels: int = 32,
         maps: int = 8,
-        dilations: Sequence[int] = (1, 2, 4, 8, 16),
+        dilations: tuple[int, ...] = (1, 2, 4, 8, 16),
         lstm_units: int = 1023,
         fc_units: int = 873,
         causal: bool = False,
@@ -221,7 +219,7 @@ class TimeConv(nn.Conv2d):
         return super().forward(x)[:, :, : x.shape[2]]
 
     def _by_phase(self, x: Tensor) -> Tensor:
-        """The same by d interleaved signals, d the dilation: a dilated weight gradient costs oneDNN 2-3 times as much."""
+        """The same as d interleaved signals, d the dilation: oneDNN is 2-3 times slower on dilated weight gradients."""
         frames, (step, _), (past, _) = x.shape[2], self.dilation, self.padding
         future = (self.kernel_size[0] - 1) * step - past
         x = F.pad(x, (0, 0, past, future + -(past + frames + future) % step))

@@ -41,7 +41,9 @@ def test_the_window_is_no_weight():
     assert not STFT().state_dict()
 
 
-@pytest.mark.parametrize("sizes, found", [((256, 160, 400), "win_length is 400"), ((512, 300, 400), "hop_length is 300")])
+@pytest.mark.parametrize(
+    "sizes, found", [((256, 160, 400), "win_length is 400"), ((512, 300, 400), "hop_length is 300")]
+)
 def test_sizes_that_cannot_be_inverted_are_refused(sizes, found):
     with pytest.raises(UserError, match=found):
         STFT(*sizes)

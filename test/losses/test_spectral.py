@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from senet.errors import UserError
+from senet.losses.spectral import CompressedSpectrum
+
+
+def spectra(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_of(est, ref, lengths=None, **conf):
+    lengths = torch.full((est.shape[0],), est.shape[2]) if lengths is None else torch.tensor(lengths)
+    return CompressedSpectrum(**conf)([est], {"clean": ref}, lengths)[0]
+
+
+def test_the_clean_spectrum_has_no_loss():
+    ref = spectra(2, 257, 5)
+    assert loss_of(ref, ref) == 0
+
+
+def test_value_equals_the_formula():
+    est, ref = spectra(2, 9, 5), spectra(2, 9, 5, seed=1)
+    compress = [x.abs() ** 0.3 * torch.exp(1j * x.angle()) for x in (est, ref)]
+    magnitude = (est.abs() ** 0.3 - ref.abs() ** 0.3).square().sum((1, 2)).mean()
+    expected = magnitude + 0.113 * (compress[0] - compress[1]).abs().square().sum((1, 2)).mean()
+    torch.testing.assert_close(loss_of(est, ref), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("complex_weight", [0.0, 0.113, 2.0])
+def test_exponent_one_is_plain_squared_distance(complex_weight):
+    est, ref = spectra(2, 9, 5), spectra(2, 9, 5, seed=1)
+    plain = (est.abs() - ref.abs()).square().sum() / 2 + complex_weight * (est - ref).abs().square().sum() / 2
+    loss = loss_of(est, ref, exponent=1.0, complex_weight=complex_weight)
+    torch.testing.assert_close(loss, plain, rtol=1e-4, atol=0)
+
+
+def test_mean_is_the_sum_over_the_number_of_valid_bins():
+    est, ref = spectra(1, 9, 5), spectra(1, 9, 5, seed=1)
+    total, mean = (loss_of(est, ref, [4], reduction=reduction) for reduction in ("sum", "mean"))
+    torch.testing.assert_close(mean, total / (9 * 4))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_padded_frames_do_not_count(reduction):
+    est, ref = spectra(2, 9, 5), spectra(2, 9, 5, seed=1)
+    loss = loss_of(est, ref, [3, 5], reduction=reduction)
+    est[0, :, 3:], ref[0, :, 3:] = 7, 100
+    torch.testing.assert_close(loss_of(est, ref, [3, 5], reduction=reduction), loss)
+
+
+def test_each_term_can_be_left_out_and_is_reported():
+    est, ref, lengths = spectra(1, 9, 5), spectra(1, 9, 5, seed=1), torch.tensor([5])
+    loss, terms = CompressedSpectrum()([est], {"clean": ref}, lengths)
+    for weights, name in (((0.0, 1.0), "magnitude"), ((1.0, 0.0), "complex")):
+        alone, reported = CompressedSpectrum(complex_weight=weights[0], magnitude_weight=weights[1])(
+            [est], {"clean": ref}, lengths
+        )
+        assert list(reported) == [name] and alone == reported[name] == terms[name]
+    torch.testing.assert_close(loss, terms["magnitude"] + 0.113 * terms["complex"])
+
+
+def test_gradients_are_finite_where_all_is_zero():
+    est = torch.zeros(1, 9, 5, dtype=torch.complex64, requires_grad=True)
+    loss_of(est, torch.zeros_like(est)).backward()
+    assert torch.isfinite(torch.view_as_real(est.grad)).all()
+
+
+def test_unknown_reductions_are_refused():
+    with pytest.raises(UserError, match="reduction is 'max', expected sum or mean"):
+        CompressedSpectrum(reduction="max")
