@@ -16,8 +16,9 @@ import numpy as np
 
 from senet import metrics, records
 from senet.data.audio import AudioError, read
+from senet.data.datadir import DataDir
 from senet.data.parallel import progress
-from senet.data.scp import Scp, read_ints_and_digest
+from senet.data.scp import Scp
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 from senet.report import results
@@ -40,18 +41,11 @@ class EnhancedSet:
     """
 
     def __init__(self, enhanced, ref):
-        ref = Path(ref)
-        for name in ("spk1.scp", "wav.scp", "utt2num_samples"):
-            if not (ref / name).exists():
-                raise UserError(
-                    f"{ref / name}: missing; scores need a data directory with clean references (stage mix)"
-                )
-        self.name = ref.resolve().name
-        self.enhanced, self.clean, self.noisy = Scp(enhanced), Scp(ref / "spk1.scp"), Scp(ref / "wav.scp")
-        self.num_samples, lengths_digest = read_ints_and_digest(ref / "utt2num_samples")
-        if not self.clean.keys_digest == self.noisy.keys_digest == lengths_digest:
-            raise UserError(f"{ref}: wav.scp, spk1.scp and utt2num_samples differ in their utterances; see validate")
-        _require_same_keys(self.enhanced, self.clean)
+        self.ref, self.name = str(ref), Path(ref).resolve().name
+        self.enhanced, self.data = Scp(enhanced), DataDir(ref)
+        if self.data.clean is None:
+            raise UserError(f"{ref}: has no spk1.scp; scores need clean references")
+        _require_same_keys(self.enhanced, self.data.clean)
 
     def __len__(self):
         return len(self.enhanced)
@@ -92,10 +86,10 @@ class EnhancedSet:
         return record
 
     def _read(self, i, with_noisy):
-        num_samples = int(self.num_samples[i])
-        sources = {"enhanced": (self.enhanced, None), "reference": (self.clean, num_samples)}
+        num_samples = int(self.data.num_samples[i])
+        sources = {"enhanced": (self.enhanced, None), "reference": (self.data.clean, num_samples)}
         if with_noisy:
-            sources["noisy"] = (self.noisy, num_samples)
+            sources["noisy"] = (self.data.noisy, num_samples)
         signals = {}
         for what, (scp, num_samples) in sources.items():
             try:
@@ -187,6 +181,8 @@ def collect(audio_set, out, names, noisy_scores=None):
                 table.write(",".join(map(str, row)) + "\n")
     summary = {
         "test_set": audio_set.name,
+        "enhanced": str(audio_set.enhanced.path),
+        "ref": audio_set.ref,
         "n": len(audio_set),
         "utterances": audio_set.enhanced.keys_digest.hex(),
         "references": references.hexdigest(),

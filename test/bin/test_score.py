@@ -204,7 +204,7 @@ class TestRefusals:
 
     def test_no_references(self, small_set, tmp_path):
         (tmp_path / "wav.scp").write_text((small_set / "wav.scp").read_text())
-        with pytest.raises(UserError, match="spk1.scp: missing; scores need"):
+        with pytest.raises(UserError, match="has no spk1.scp; scores need clean"):
             run_score(tmp_path, tmp_path / "out")
 
     def test_noisy_scores_of_another_list(self, small_set, noisy_scores, enhanced, tmp_path):
