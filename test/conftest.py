@@ -63,3 +63,43 @@ def make_experiment():
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """LibriSpeech and MS-SNSD in small: their trees and names, and one recording for each way to be difficult.
+
+    Folders ``clean_train`` (8 speakers), ``clean_test`` (2), ``noise_train``, ``noise_test``. Tone bursts for speech,
+    4 s unless said otherwise. Do not change it: it is shared.
+    """
+    import soundfile
+
+    root = tmp_path_factory.mktemp("corpora")
+    rng = np.random.default_rng(1)
+
+    def write(name, seconds, rate=16000, channels=1, gain=0.1):
+        t = np.arange(int(seconds * rate))[:, None] / rate
+        tone = np.sin(2 * np.pi * rng.uniform(100, 3000, channels) * t) * (np.sin(2 * np.pi * 2 * t) > -0.5)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, gain * (tone + 0.3 * rng.standard_normal(tone.shape)), rate, "PCM_16")
+
+    for speaker in range(11, 19):
+        for number in range(2):
+            write(f"clean_train/{speaker}/1/{speaker}-1-{number:04d}.flac", 4 + 0.1 * number)
+    write("clean_train/11/2/11-2-0000.flac", 2.5)  # too short for 3 s
+    write("clean_train/12/2/12-2-0000.flac", 4, gain=0)  # silent
+    write("clean_train/13/2/13-2-0000.flac", 4, rate=48000)
+    write("clean_train/14/2/14-2-0000.WAV", 4, channels=2)
+    for speaker in (21, 22):
+        write(f"clean_test/{speaker}/1/{speaker}-1-0000.flac", 4)
+    for kind in ("AirConditioner", "Babble", "Typing"):
+        for number in range(1, 5):
+            write(f"noise_train/{kind}_{number}.wav", 5)
+    for take in "AB":
+        write(f"noise_train/dog_1-187207-{take}.wav", 3.5)
+    write("noise_train/Munching_1.wav", 1.5)
+    for number in (1, 2):  # the names occur in noise_train, too
+        write(f"noise_test/Babble_{number}.wav", 5)
+    (root / "noise_train" / "Babble_2.wav").write_bytes((root / "noise_test" / "Babble_2.wav").read_bytes())
+    return root

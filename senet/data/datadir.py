@@ -8,6 +8,7 @@ digits and letters, begin the utterance id.
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,13 +99,16 @@ class Problem(NamedTuple):
 
 def utterance_files(path):
     """Names of the files that have a line per utterance, sorted."""
-    names = (file.name for file in Path(path).iterdir() if file.is_file())
-    return sorted(
-        name
-        for name in names
-        if (name.endswith(".scp") and name != "cmvn.scp") or name.startswith("utt2") or name == "text"
-        if not name.startswith(".") and not name.endswith("~")
-    )
+    return _matching(path, r"(?!cmvn\.scp).+\.scp|utt2\w+|text")
+
+
+def speaker_files(path):
+    """Names of the files, other than spk2utt, that have a line per speaker, sorted."""
+    return _matching(path, r"cmvn\.scp|spk2(?!utt$)\w+")
+
+
+def _matching(path, pattern):
+    return sorted(file.name for file in Path(path).iterdir() if re.fullmatch(pattern, file.name) and file.is_file())
 
 
 def key_differences(scp, base):

@@ -27,7 +27,7 @@ class Report(NamedTuple):
     rates: dict  # Hz -> utterances; all of them only after audio was checked or when utt2fs is there
 
     def __str__(self):
-        hours = "unknown length" if self.seconds is None else f"{self.seconds / 3600:.2f} h"
+        hours = "unknown length" if self.seconds is None else f"{self.seconds / 3600:.3g} h"
         rates = ", ".join(f"{rate} Hz" for rate in sorted(self.rates)) or "unknown rate"
         verdict = f"{len(self.problems)} errors" if self.problems else "valid"
         return f"{self.path}: {verdict}; {self.utterances} utterances, {self.speakers} speakers, {hours}, {rates}"
@@ -101,27 +101,26 @@ _NUMBERS = {
 }
 
 
+def bad_value(name, value):
+    """What is wrong with a value of the file ``name``, or None."""
+    if name == "utt2spk" and len(value.split()) != 1:
+        return f"'{value}' is {len(value.split())} speakers, one expected"
+    if name in _NUMBERS:
+        kind, expected = _NUMBERS[name]
+        try:
+            if 0 < kind(value) < float("inf"):
+                return None
+        except ValueError:
+            pass
+        return f"'{value}' found, {expected} expected; make the file again"
+    return None
+
+
 def _bad_values(path):
-    """Problems of the values of one well-formed file."""
-    if path.name == "utt2spk":
-        return [
-            Problem(path, line, f"'{utt}' has {len(spk.split())} speakers, one expected", utt)
-            for line, (utt, spk) in enumerate(read_rows(path), 1)
-            if len(spk.split()) != 1
-        ]
-    kind, what = _NUMBERS.get(path.name, (None, None))
-    return [
-        Problem(path, line, f"'{value}' for '{utt}', {what} expected; make the file again", utt)
-        for line, (utt, value) in enumerate(read_rows(path) if kind else (), 1)
-        if not _is_positive(kind, value)
-    ]
-
-
-def _is_positive(kind, value):
-    try:
-        return 0 < kind(value) < float("inf")
-    except ValueError:
-        return False
+    if path.name not in (*_NUMBERS, "utt2spk"):
+        return []
+    faults = ((line, utt, bad_value(path.name, value)) for line, (utt, value) in enumerate(read_rows(path), 1))
+    return [Problem(path, line, f"'{utt}': {fault}", utt) for line, utt, fault in faults if fault]
 
 
 def _bad_speakers(path, spk_sort):
