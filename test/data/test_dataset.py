@@ -1,0 +1,303 @@
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from senet.data.audio import write_wav
+from senet.data.dataset import Batches
+from senet.data.scp import read_table, write_table
+from senet.errors import UserError
+
+RATE = 16000
+CROP = 8000  # samples; half a second
+LENGTHS = [8000 + 611 * ((7 * i) % 23) for i in range(22)] + [5000, 3210]  # two are shorter than the crop
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+def make(folder, **options):
+    return Batches(folder, **{"batch_size": 5, "crop_seconds": 0.5, "sample_rate": RATE, "seed": 3} | options)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) if torch.is_tensor(v) else v == b[k] for k, v in a.items())
+
+
+def same_stream(ours, theirs):
+    ours, theirs = list(ours), list(theirs)
+    return len(ours) == len(theirs) > 0 and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.fixture
+def packed(tmp_path, pack):
+    pack(tmp_path / "set", LENGTHS)
+    return tmp_path / "set"
+
+
+# ------------------------------------------------------------ what a batch follows from
+
+
+@pytest.mark.parametrize("options", [{}, {"crop_seconds": None}, {"shuffle": False}])
+def test_any_number_of_workers_gives_the_same_batches(packed, options):
+    batches = make(packed, **options)
+    alone = list(batches.loader(2))
+    assert len(alone) == batches.num_batches(2) == 5
+    for num_workers in (1, 4):
+        assert same_stream(batches.loader(2, num_workers=num_workers), alone)
+
+
+def test_ranks_together_give_the_batches_of_one(packed):
+    batches = make(packed, batch_size=6)
+    whole = list(batches.loader(1))
+    ranks = [list(batches.loader(1, rank=rank, world=2)) for rank in (0, 1)]
+    assert same_stream([batch for pair in zip(*ranks, strict=True) for batch in pair], whole)
+
+
+def test_each_rank_trains_on_as_many_batches(packed):
+    batches = make(packed)  # five batches
+    assert [len(list(batches.loader(0, rank=rank, world=2))) for rank in (0, 1)] == [2, 2]
+    assert [len(list(batches.loader(0, start=2, rank=rank, world=2))) for rank in (0, 1)] == [1, 1]
+    valid = make(packed, shuffle=False)
+    assert [len(list(valid.loader(0, rank=rank, world=2))) for rank in (0, 1)] == [3, 2]
+
+
+@pytest.mark.parametrize("start", [1, 4])
+def test_starting_later_gives_the_rest_of_the_epoch(packed, start):
+    whole = list(make(packed).loader(7))
+    assert same_stream(make(packed).loader(7, start=start, num_workers=1), whole[start:])
+
+
+def test_a_batch_is_known_by_epoch_and_index(packed):
+    batches = make(packed)
+    stream = list(batches.loader(4))
+    batches[0, 0]
+    assert same(batches[4, 3], stream[3])
+
+
+def test_seed_and_epoch_change_order_and_crops(packed):
+    first, other_epoch, other_seed = make(packed)[0, 0], make(packed)[1, 0], make(packed, seed=4)[0, 0]
+    assert first["ids"] != other_epoch["ids"] and first["ids"] != other_seed["ids"]
+    whole = [{}, {}]
+    for epoch, waves in enumerate(whole):
+        for batch in make(packed).loader(epoch):
+            waves.update(zip(batch["ids"], batch["noisy"], strict=True))
+    moved = [utt for utt in whole[0] if not torch.equal(whole[0][utt], whole[1][utt])]
+    assert len(moved) > 15
+
+
+def test_an_epoch_holds_each_utterance_once(packed):
+    for options in ({}, {"crop_seconds": None}, {"shuffle": False}):
+        ids = [utt for batch in make(packed, **options).loader(5) for utt in batch["ids"]]
+        assert sorted(ids) == list(read_table(packed / "wav.scp"))
+
+
+def test_validation_has_the_same_crops_in_the_order_of_the_manifest_in_every_epoch(packed):
+    batches = make(packed, shuffle=False)
+    assert same_stream(batches.loader(0), batches.loader(9))
+    assert [utt for batch in batches.loader(0) for utt in batch["ids"]] == list(read_table(packed / "wav.scp"))
+
+
+def test_loading_leaves_the_random_state_of_training_alone(packed):
+    torch.manual_seed(0)
+    expected = torch.get_rng_state()
+    for num_workers in (0, 1):
+        list(make(packed).loader(0, num_workers=num_workers))
+        assert torch.equal(torch.get_rng_state(), expected)
+
+
+# ------------------------------------------------------------ what is in a batch
+
+
+def test_crops_are_the_stored_samples_of_all_signals_at_one_place(tmp_path, pack):
+    audio = pack(tmp_path, LENGTHS)
+    ids = list(read_table(tmp_path / "wav.scp"))
+    starts = []
+    for batch in make(tmp_path).loader(0):
+        for row, utt in enumerate(batch["ids"]):
+            index, length = ids.index(utt), int(batch["lengths"][row])
+            assert length == min(CROP, len(audio["noisy"][index]))
+            noisy = batch["noisy"][row, :length].numpy()
+            start = int(np.flatnonzero(audio["noisy"][index] == noisy[0])[0])
+            while not np.array_equal(audio["noisy"][index][start : start + length], noisy):
+                start += 1
+            starts.append(start)
+            for name in ("clean", "noise"):
+                expected = audio[name][index][start : start + length]
+                np.testing.assert_array_equal(batch[name][row, :length].numpy(), expected)
+    assert len(set(starts)) > 15
+
+
+def test_short_utterances_are_padded_and_lengths_say_so(packed):
+    for batch in make(packed).loader(0):
+        assert batch["noisy"].shape == batch["clean"].shape == (len(batch["ids"]), CROP)
+        assert batch["lengths"].dtype == torch.int64
+        for wave, length in zip(batch["noisy"], batch["lengths"], strict=True):
+            assert wave[length:].abs().sum() == 0 and wave[length - 1] != 0
+
+
+def test_whole_utterances_of_like_length_go_together(tmp_path, pack):
+    lengths = [int(n) for n in np.random.default_rng(0).integers(1600, 9000, 300)]
+    pack(tmp_path, lengths, signals=("noisy", "clean"))
+    stored = {utt: int(n) for utt, n in read_table(tmp_path / "utt2num_samples").items()}
+    loaded, useful, first_lengths = 0, 0, []
+    for batch in make(tmp_path, batch_size=4, crop_seconds=None).loader(0):
+        assert batch["lengths"].tolist() == [stored[utt] for utt in batch["ids"]]
+        assert batch["noisy"].shape[1] == batch["lengths"].max()
+        loaded += batch["noisy"].numel()
+        useful += int(batch["lengths"].sum())
+        first_lengths.append(int(batch["lengths"][0]))
+    assert useful / loaded > 0.95
+    assert first_lengths != sorted(first_lengths)
+
+
+def test_drop_last_and_too_few_utterances(packed):
+    assert make(packed, drop_last=True).num_batches(0) == 4
+    assert [len(b["ids"]) for b in make(packed, drop_last=True).loader(0)] == [5] * 4
+    with pytest.raises(UserError, match="24 utterances, fewer than batch_size 25"):
+        make(packed, batch_size=25, drop_last=True)
+
+
+def test_memory_per_utterance_is_an_index(tmp_path):
+    def held(n):
+        ids = [f"spk-{i:07d}" for i in range(n)]
+        for name in ("wav.scp", "spk1.scp"):
+            write_table(tmp_path / name, ((utt, f"dump/ark/noisy.000001.ark:{i}") for i, utt in enumerate(ids)))
+        write_table(tmp_path / "utt2num_samples", ((utt, 48000) for utt in ids))
+        del ids
+        gc.collect()
+        tracemalloc.start()
+        batches = make(tmp_path)
+        batches._order(0)
+        gc.collect()
+        used = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return used
+
+    assert (held(40000) - held(10000)) / 30000 < 40  # bytes: two line positions, a length, the order of an epoch
+
+
+# ------------------------------------------------------------ bad input
+
+
+def put(folder, utt, name="wav.scp", **change):
+    """Replace one entry of a manifest by a file of its own: ``samples`` and ``rate``, or ``data`` as bytes."""
+    path = folder / f"{utt}.wav"
+    if "data" in change:
+        path.write_bytes(change["data"])
+    else:
+        soundfile.write(path, change["samples"], change.get("rate", RATE), subtype="FLOAT")
+    rows = read_table(folder / name) | {utt: str(path)}
+    write_table(folder / name, rows.items())
+
+
+def cut(folder, n):
+    write_wav(folder / "whole.wav", np.ones(n), RATE)
+    return (folder / "whole.wav").read_bytes()[:-100]
+
+
+NOISE = np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+BAD = {
+    "nan": (lambda n: {"samples": np.where(np.arange(n) % 50, 0.1, np.nan)}, "NaN"),
+    "infinity": (lambda n: {"samples": np.where(np.arange(n) % 50, 0.1, -np.inf)}, "infinite"),
+    "silence": (lambda n: {"samples": np.zeros(n)}, "silence"),
+    "dc": (lambda n: {"samples": np.full(n, 0.25)}, "constant"),
+    "length": (lambda n: {"samples": np.resize(NOISE, n + 1)}, "utt2num_samples says"),
+    "stereo": (lambda n: {"samples": np.resize(NOISE, (n, 2))}, "2 channels"),
+    "rate": (lambda n: {"samples": np.resize(NOISE, n), "rate": 8000}, "8000 Hz, 16000 Hz expected"),
+    "text": (lambda n: {"data": b"this is no audio" * 100}, "not audio"),
+    "empty": (lambda n: {"data": b""}, "empty"),
+}
+
+
+@pytest.fixture(params=BAD)
+def bad(request, packed):
+    """(folder, id of the one bad utterance, what the message has to say)."""
+    utt, n = list(read_table(packed / "utt2num_samples").items())[11]
+    contents, message = BAD[request.param]
+    put(packed, utt, **contents(int(n)))
+    return packed, utt, message
+
+
+def test_bad_audio_stops_with_the_utterance_and_the_reason(bad):
+    folder, utt, message = bad
+    with pytest.raises(UserError, match=f"utterance '{utt}': .*{utt}.wav.*{message}.*--bad_audio skip"):
+        list(make(folder).loader(0))
+
+
+def test_bad_audio_is_skipped_and_counted_and_batches_keep_their_size(bad):
+    folder, utt, _ = bad
+    loaded = list(make(folder, bad_audio="skip").loader(0))
+    assert [len(batch["ids"]) for batch in loaded] == [5, 5, 5, 5, 4]
+    assert sum(batch["skipped"] for batch in loaded) == 1
+    assert utt not in [u for batch in loaded for u in batch["ids"]]
+    assert all(torch.isfinite(batch["noisy"]).all() for batch in loaded)
+
+
+def test_what_replaces_bad_audio_does_not_depend_on_workers_or_start(packed):
+    utt, n = list(read_table(packed / "utt2num_samples").items())[11]
+    put(packed, utt, samples=np.zeros(int(n)))
+    batches = make(packed, bad_audio="skip")
+    whole = list(batches.loader(0))
+    assert same_stream(batches.loader(0, num_workers=2), whole)
+    assert same_stream(batches.loader(0, start=2), whole[2:])
+
+
+def test_an_error_in_a_worker_is_the_message_alone(packed):
+    utt, n = list(read_table(packed / "utt2num_samples").items())[11]
+    put(packed, utt, data=cut(packed, int(n)))
+    with pytest.raises(UserError, match=f"utterance '{utt}': .*header claims") as caught:
+        list(make(packed).loader(0, num_workers=2))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_bad_reference_is_found_too(packed):
+    utt, n = list(read_table(packed / "utt2num_samples").items())[4]
+    put(packed, utt, name="spk1.scp", samples=np.resize(NOISE, int(n) - 1))
+    with pytest.raises(UserError, match=f"utterance '{utt}': .*has {int(n) - 1} samples"):
+        list(make(packed).loader(0))
+
+
+def test_digital_silence_in_a_pause_is_no_fault(tmp_path, pack):
+    pack(tmp_path, [CROP * 20])
+    utt = next(iter(read_table(tmp_path / "wav.scp")))
+    samples = np.zeros(CROP * 20)
+    samples[:100] = 0.5
+    put(tmp_path, utt, samples=samples)
+    assert make(tmp_path, batch_size=1)[0, 0]["noisy"].abs().sum() == 0
+
+
+def test_ten_milliseconds_are_no_utterance(tmp_path, pack):
+    pack(tmp_path, [9000, 160])
+    with pytest.raises(UserError, match="lasts 10 ms"):
+        list(make(tmp_path).loader(0))
+
+
+def test_nothing_but_bad_audio_is_an_error_and_no_endless_search(packed):
+    for utt, n in read_table(packed / "utt2num_samples").items():
+        put(packed, utt, samples=np.zeros(int(n)))
+    with pytest.raises(UserError, match="too few utterances"):
+        make(packed, bad_audio="skip")[0, 0]
+
+
+def test_manifests_of_other_utterances_are_never_paired(packed):
+    rows = read_table(packed / "spk1.scp")
+    rows["spk0-utt0000x"] = rows.pop("spk0-utt0000")
+    write_table(packed / "spk1.scp", rows.items())
+    with pytest.raises(UserError, match="spk1.scp: its utterances are not those of"):
+        make(packed)
+
+
+@pytest.mark.parametrize("name", ["spk1.scp", "wav.scp", "utt2num_samples"])
+def test_a_missing_manifest_is_named(packed, name):
+    (packed / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: missing"):
+        make(packed)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"crop_seconds": 0}, {"bad_audio": "ignore"}])
+def test_impossible_options_are_refused(packed, options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        make(packed, **options)
