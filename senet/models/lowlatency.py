@@ -190,7 +190,7 @@ class LowLatencyNet(SpectralModel):
 
     def apply_mask(self, outputs: Tensor, spec: Tensor) -> Tensor:
         """(B, T, outputs per bin, F) before activation, (B, F, T) complex noisy -> (B, F, T) complex estimate."""
-        first, *rest = outputs.float().transpose(1, 3).unbind(2)  # B, F, T each
+        first, *rest = outputs.to(spec.real.dtype).transpose(1, 3).unbind(2)  # B, F, T each
         if self.mask == "mag":
             return first.sigmoid() * spec
         if self.mask == "ri_sigmoid":
