@@ -4,214 +4,42 @@ A value is the second column of a wav.scp: the path of an audio file, or ``path.
 In memory audio is float32 in [-1, 1), shape (N,) or (N, C); on the disk it is int16:
 ``round(x * 32768)`` clipped to [-32768, 32767], and reading divides by 32768.
 
-16-bit PCM wav, alone or in an ark, is read here: the header, then just the samples asked
-for. Everything else (flac, ogg, mp3, float wav, ...) goes through soundfile.
-
 Players and libraries read a wav that was cut off without a word, so the length that the
 header claims is compared with the bytes that are there, each time.
 """
 
-import functools
-import io
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
-from senet.data.scp import bad_key, split_value
+from senet.data.scp import bad_key
+from senet.data.stored import STREAMED, AudioError, AudioInfo, decode, fault, open_entry
 from senet.errors import UserError
 from senet.files import whole_file
 
+__all__ = [
+    "AudioError",
+    "AudioInfo",
+    "WavArkWriter",
+    "check",
+    "find_audio",
+    "info",
+    "read",
+    "read_mono",
+    "to_int16",
+    "write_wav",
+]
+
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus")
-_SCALE = np.float32(1 / 32768)
-_STREAMED = 0x7FFFF000  # a data size from here on means "not known": the wav was written to a pipe
+_LSB = 1 / 32768
 _CHECK_BLOCK = 1 << 20  # samples decoded at a time by check()
-
-
-class AudioError(UserError):
-    """Audio that is not as it must be; ``reason`` is a short word, such as those that ``check`` lists."""
-
-    def __init__(self, message, reason):
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self):  # worker processes send it to their parent
-        return AudioError, (str(self), self.reason)
-
-
-def _fault(where, reason, message):
-    return AudioError(f"{where}: {message}", reason)
-
-
-class AudioInfo(NamedTuple):
-    sample_rate: int  # Hz
-    channels: int
-    frames: int  # samples per channel
-    subtype: str  # as soundfile names it, such as PCM_16
-
-
-class _Entry(NamedTuple):
-    """One audio signal: where it is, what it is, and how to get at its samples."""
-
-    where: str  # for messages
-    info: AudioInfo
-    file: "_File"
-    start: int  # position of the first sample in the file, when senet reads them itself
-    sound: soundfile.SoundFile | None  # otherwise
-
-
-class _File:
-    """An open file that is read by position, so that processes and threads can share it."""
-
-    def __init__(self, path, size):
-        self.size = size
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self):
-        if hasattr(self, "fd"):
-            os.close(self.fd)
-
-    def read(self, size, position):
-        return os.pread(self.fd, size, position)
-
-    def readinto(self, buffer, position):
-        return os.preadv(self.fd, [buffer], position)
-
-
-@functools.lru_cache(maxsize=64)
-def _cached_file(path, inode, size, modified):
-    """A file that was replaced since has another inode, so its old content is never read."""
-    return _File(path, size)
-
-
-def _open(path, where):
-    try:
-        status = os.stat(path)
-        return _cached_file(path, status.st_ino, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise _fault(where, "missing", f"cannot be opened: {error.strerror}") from error
-
-
-class _Content(io.RawIOBase):
-    """The part of a file from ``start`` to its end, as the file object that soundfile wants."""
-
-    def __init__(self, file, start):
-        self._file, self._start, self._position = file, start, 0
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return True
-
-    def seek(self, offset, whence=io.SEEK_SET):
-        self._position = offset + (0, self._position, self._file.size - self._start)[whence]
-        return self._position
-
-    def tell(self):
-        return self._position
-
-    def readinto(self, buffer):
-        n = self._file.readinto(buffer, self._start + self._position)
-        self._position += n
-        return n
-
-
-def _entry(value, root):
-    path, offset = split_value(value)
-    path = os.path.join(root, path) if root is not None else path
-    where = path if offset is None else f"{path}:{offset}"
-    file = _open(path, where)
-    start = offset or 0
-    head = file.read(64, start)
-    if not head:
-        found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
-        raise _fault(where, "empty", f"{found}; make it again")
-    if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
-        start += 6 + head[5]
-        head = file.read(64, start)
-    content = _Content(file, start) if start else path
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _wav_entry(where, file, start, head, content)
-    return _sound_entry(where, file, head, content)
-
-
-def _sound_entry(where, file, head, content):
-    try:
-        sound = soundfile.SoundFile(content)
-    except soundfile.LibsndfileError as error:
-        found = f"is not audio that can be read (it begins with {head[:12]!r})"
-        raise _fault(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
-    info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
-    if info.frames == 0:
-        raise _fault(where, "no samples", "has a header but no samples; record or make it again")
-    return _Entry(where, info, file, 0, sound)
-
-
-def _wav_entry(where, file, start, head, content):
-    """Walk the chunks of a wav up to its samples; they have to be all there."""
-    position, form = 12, None
-    while True:
-        if len(head) < position + 24:
-            head = file.read(position + 64, start)
-        if len(head) < position + 8:
-            raise _fault(where, "cut", "the wav ends within its header; copy or make it again")
-        name, size = struct.unpack_from("<4sI", head, position)
-        position += 8
-        if name == b"fmt " and len(head) >= position + 16:
-            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, position)
-        elif name == b"data":
-            break
-        position += size + size % 2
-    there = file.size - start - position
-    if size >= _STREAMED > there:
-        size = there
-    if size == 0:
-        raise _fault(where, "no samples", "has a header but no samples; record or make it again")
-    if there < size:
-        raise _fault(
-            where, "cut", f"its header claims {size} bytes of samples, {max(there, 0)} are there; copy or make it again"
-        )
-    if (form, bits) == (1, 16) and channels and rate:
-        info = AudioInfo(rate, channels, size // (2 * channels), "PCM_16")
-        return _Entry(where, info, file, start + position, None)
-    return _sound_entry(where, file, head, content)
-
-
-def _decode(entry, start, frames):
-    """float32 samples ``start`` to ``start + frames``; shape (frames,) or (frames, C)."""
-    channels = entry.info.channels
-    if entry.sound is None:
-        stored = np.empty(frames * channels, "<i2")
-        got = entry.file.readinto(stored, entry.start + 2 * channels * start) if frames else 0
-        if got == stored.nbytes:
-            samples = stored.astype(np.float32)
-            samples *= _SCALE
-            return samples if channels == 1 else samples.reshape(-1, channels)
-        got //= 2 * channels
-    else:
-        try:
-            entry.sound.seek(start)
-            samples = entry.sound.read(frames, dtype="float32")
-        except soundfile.LibsndfileError as error:
-            raise _fault(
-                entry.where, "cut", f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
-                "it was cut off or damaged; copy or make it again"
-            ) from error
-        if len(samples) == frames:
-            return samples
-        got = len(samples)
-    raise _fault(
-        entry.where, "cut", f"{frames} samples from {start} on asked for, {got} are there; copy or make it again"
-    )
 
 
 def _require_length(entry, num_samples):
     if num_samples is not None and entry.info.frames != num_samples:
-        raise _fault(
+        raise fault(
             entry.where, "length", f"has {entry.info.frames} samples, and utt2num_samples says {num_samples}; "
             "one of the two is from another run: make both again"
         )
@@ -228,9 +56,9 @@ def info(value, root=None):
     Raises:
         AudioError: missing, empty, cut off, not audio, without samples.
     """
-    entry = _entry(value, root)
+    entry = open_entry(value, root)
     if entry.sound is not None:  # flac and mp3 state a length at the beginning: see whether the end is there
-        _decode(entry, entry.info.frames - 1, 1)
+        decode(entry, entry.info.frames - 1, 1)
     return entry.info
 
 
@@ -247,7 +75,7 @@ def read(value, start=0, frames=None, *, root=None, num_samples=None):
     Raises:
         AudioError: as ``info``; and a wrong length, or a part that is not there.
     """
-    entry = _entry(value, root)
+    entry = open_entry(value, root)
     return _read(entry, start, frames, num_samples), entry.info.sample_rate
 
 
@@ -256,8 +84,8 @@ def _read(entry, start, frames, num_samples):
     total = entry.info.frames
     frames = total - start if frames is None else frames
     if start < 0 or frames < 0 or start + frames > total:
-        raise _fault(entry.where, "length", f"samples {start} to {start + frames} asked for, it has {total}")
-    return _decode(entry, start, frames)
+        raise fault(entry.where, "length", f"samples {start} to {start + frames} asked for, it has {total}")
+    return decode(entry, start, frames)
 
 
 def read_mono(value, start=0, frames=None, *, sample_rate, root=None, num_samples=None):
@@ -266,7 +94,7 @@ def read_mono(value, start=0, frames=None, *, sample_rate, root=None, num_sample
     Raises:
         AudioError: as ``read``; and another number of channels or another ``sample_rate`` in Hz.
     """
-    entry = _entry(value, root)
+    entry = open_entry(value, root)
     _require_form(entry, sample_rate, 1)
     return _read(entry, start, frames, num_samples)
 
@@ -274,11 +102,11 @@ def read_mono(value, start=0, frames=None, *, sample_rate, root=None, num_sample
 def _require_form(entry, sample_rate, channels):
     found = entry.info
     if channels is not None and found.channels != channels:
-        raise _fault(
+        raise fault(
             entry.where, "channels", f"has {found.channels} channels, {channels} expected; make a file of one of them"
         )
     if sample_rate is not None and found.sample_rate != sample_rate:
-        raise _fault(
+        raise fault(
             entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it first"
         )
 
@@ -297,26 +125,26 @@ def check(value, *, root=None, sample_rate=None, channels=1, num_samples=None, m
         AudioError: its ``reason`` is one of: missing, empty, format (not audio), cut, no samples, channels,
             rate, length, short, nan, inf, dc (constant, but not zero), silent.
     """
-    entry = _entry(value, root)
+    entry = open_entry(value, root)
     _require_form(entry, sample_rate, channels)
     _require_length(entry, num_samples)
     where, found = entry.where, entry.info
     if found.frames < min_seconds * found.sample_rate:
         ms = 1000 * found.frames / found.sample_rate
-        raise _fault(where, "short", f"lasts {ms:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
+        raise fault(where, "short", f"lasts {ms:g} ms, at least {1000 * min_seconds:g} ms expected; leave it out")
     low, high = np.inf, -np.inf
     for start in range(0, found.frames, _CHECK_BLOCK):
-        samples = _decode(entry, start, min(_CHECK_BLOCK, found.frames - start))
+        samples = decode(entry, start, min(_CHECK_BLOCK, found.frames - start))
         lowest, highest = samples.min(), samples.max()
         if np.isnan(lowest):  # as soon as one sample is
-            raise _fault(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
+            raise fault(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
         low, high = min(low, lowest), max(high, highest)
     if np.isinf(low) or np.isinf(high):
-        raise _fault(where, "inf", "has infinite samples; make it again")
-    if high - low <= 2 * _SCALE:  # nothing but the last bit moves
-        if max(abs(low), abs(high)) <= 2 * _SCALE:
-            raise _fault(where, "silent", "is digital silence; leave it out")
-        raise _fault(where, "dc", f"is constant at {high:.4g}, silence but for its mean; leave it out")
+        raise fault(where, "inf", "has infinite samples; make it again")
+    if high - low <= 2 * _LSB:  # nothing but the last bit moves
+        if max(abs(low), abs(high)) <= 2 * _LSB:
+            raise fault(where, "silent", "is digital silence; leave it out")
+        raise fault(where, "dc", f"is constant at {high:.4g}, silence but for its mean; leave it out")
     return found
 
 
@@ -337,7 +165,7 @@ def _wav_bytes(x, rate):
     samples, clipped = to_int16(x)
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     data = samples.astype("<i2", copy=False).tobytes()
-    if len(data) >= _STREAMED:
+    if len(data) >= STREAMED:
         raise ValueError(f"{len(samples)} samples are too many for one wav; cut the recording")
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
     head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form + struct.pack("<4sI", b"data", len(data))

@@ -1,0 +1,201 @@
+"""One stored audio signal: its header, and any part of its samples.
+
+16-bit PCM wav, alone or in an ark, is read here: the header, then just the samples asked for. Everything else (flac,
+ogg, mp3, float wav, ...) goes through soundfile. ``senet.data.audio`` is the face of this.
+"""
+
+import functools
+import io
+import os
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from senet.data.scp import split_value
+from senet.errors import UserError
+
+_SCALE = np.float32(1 / 32768)
+STREAMED = 0x7FFFF000  # a data size from here on means "not known": the wav was written to a pipe
+
+
+class AudioError(UserError):
+    """Audio that is not as it must be; ``reason`` is a short word, such as those that ``check`` lists."""
+
+    def __init__(self, message, reason):
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self):  # worker processes send it to their parent
+        return AudioError, (str(self), self.reason)
+
+
+def fault(where, reason, message):
+    """The AudioError of the signal at ``where``."""
+    return AudioError(f"{where}: {message}", reason)
+
+
+class AudioInfo(NamedTuple):
+    sample_rate: int  # Hz
+    channels: int
+    frames: int  # samples per channel
+    subtype: str  # as soundfile names it, such as PCM_16
+
+
+class Entry(NamedTuple):
+    """One audio signal: where it is, what it is, and how to get at its samples."""
+
+    where: str  # for messages
+    info: AudioInfo
+    file: "_File"
+    start: int  # position of the first sample in the file, when senet reads them itself
+    sound: soundfile.SoundFile | None  # otherwise
+
+
+class _File:
+    """An open file that is read by position, so that processes and threads can share it."""
+
+    def __init__(self, path, size):
+        self.size = size
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self):
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+    def read(self, size, position):
+        return os.pread(self.fd, size, position)
+
+    def readinto(self, buffer, position):
+        return os.preadv(self.fd, [buffer], position)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_file(path, inode, size, modified):
+    """A file that was replaced since has another inode, so its old content is never read."""
+    return _File(path, size)
+
+
+def _open(path, where):
+    try:
+        status = os.stat(path)
+        return _cached_file(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise fault(where, "missing", f"cannot be opened: {error.strerror}") from error
+
+
+class _Content(io.RawIOBase):
+    """The part of a file from ``start`` to its end, as the file object that soundfile wants."""
+
+    def __init__(self, file, start):
+        self._file, self._start, self._position = file, start, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._position = offset + (0, self._position, self._file.size - self._start)[whence]
+        return self._position
+
+    def tell(self):
+        return self._position
+
+    def readinto(self, buffer):
+        n = self._file.readinto(buffer, self._start + self._position)
+        self._position += n
+        return n
+
+
+def open_entry(value, root):
+    """The Entry of a value of a scp; AudioError unless its header is sound and the bytes it claims are there."""
+    path, offset = split_value(value)
+    path = os.path.join(root, path) if root is not None else path
+    where = path if offset is None else f"{path}:{offset}"
+    file = _open(path, where)
+    start = offset or 0
+    head = file.read(64, start)
+    if not head:
+        found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
+        raise fault(where, "empty", f"{found}; make it again")
+    if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
+        start += 6 + head[5]
+        head = file.read(64, start)
+    content = _Content(file, start) if start else path
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return _wav_entry(where, file, start, head, content)
+    return _sound_entry(where, file, head, content)
+
+
+def _sound_entry(where, file, head, content):
+    try:
+        sound = soundfile.SoundFile(content)
+    except soundfile.LibsndfileError as error:
+        found = f"is not audio that can be read (it begins with {head[:12]!r})"
+        raise fault(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
+    info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
+    if info.frames == 0:
+        raise fault(where, "no samples", "has a header but no samples; record or make it again")
+    return Entry(where, info, file, 0, sound)
+
+
+def _wav_entry(where, file, start, head, content):
+    """Walk the chunks of a wav up to its samples; they have to be all there."""
+    position, form = 12, None
+    while True:
+        chunk = head[position : position + 24]
+        if len(chunk) < 24:  # beyond what was read at first: there are more chunks than usual
+            chunk = file.read(24, start + position)
+        if len(chunk) < 8:
+            raise fault(where, "cut", "the wav ends within its header; copy or make it again")
+        name, size = struct.unpack_from("<4sI", chunk)
+        position += 8
+        if name == b"fmt " and len(chunk) == 24:
+            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk, 8)
+        elif name == b"data":
+            break
+        position += size + size % 2
+    there = file.size - start - position
+    if size >= STREAMED > there:
+        size = there
+    if size == 0:
+        raise fault(where, "no samples", "has a header but no samples; record or make it again")
+    if there < size:
+        raise fault(
+            where, "cut", f"its header claims {size} bytes of samples, {max(there, 0)} are there; copy or make it again"
+        )
+    if (form, bits) == (1, 16) and channels and rate:
+        info = AudioInfo(rate, channels, size // (2 * channels), "PCM_16")
+        return Entry(where, info, file, start + position, None)
+    return _sound_entry(where, file, head, content)
+
+
+def decode(entry, start, frames):
+    """float32 samples ``start`` to ``start + frames``; shape (frames,) or (frames, C)."""
+    channels = entry.info.channels
+    if entry.sound is None:
+        stored = np.empty(frames * channels, "<i2")
+        got = entry.file.readinto(stored, entry.start + 2 * channels * start) if frames else 0
+        if got == stored.nbytes:
+            samples = stored.astype(np.float32)
+            samples *= _SCALE
+            return samples if channels == 1 else samples.reshape(-1, channels)
+        got //= 2 * channels
+    else:
+        try:
+            entry.sound.seek(start)
+            samples = entry.sound.read(frames, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise fault(
+                entry.where, "cut", f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
+                "it was cut off or damaged; copy or make it again"
+            ) from error
+        if len(samples) == frames:
+            return samples
+        got = len(samples)
+    raise fault(
+        entry.where, "cut", f"{frames} samples from {start} on asked for, {got} are there; copy or make it again"
+    )
