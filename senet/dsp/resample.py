@@ -33,9 +33,9 @@ def resample(x, rate_in, rate_out, axis=0):
 
     x = np.moveaxis(x, axis, 0)
     n = resampled_length(len(x), rate_in, rate_out)
-    flat = np.ascontiguousarray(x).reshape(len(x), -1)
-    if not flat.size:
+    if not x.size:
         return np.moveaxis(np.zeros((n, *x.shape[1:]), np.float32), 0, axis)
+    flat = np.ascontiguousarray(x).reshape(len(x), -1)
     y = soxr.resample(flat, rate_in, rate_out, quality="VHQ")[:n]
     if len(y) < n:  # soxr rounds as we do; a release that does not must not change lengths
         y = np.concatenate([y, np.zeros((n - len(y), y.shape[1]), np.float32)])

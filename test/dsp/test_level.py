@@ -1,0 +1,23 @@
+import math
+
+import numpy as np
+
+from senet.dsp.level import from_db, mean_square, rms, rms_db
+
+
+def test_agrees_with_the_plain_formula():
+    x = np.random.default_rng(0).standard_normal(50000).astype(np.float32) * 0.1
+    assert math.isclose(mean_square(x), np.mean(x.astype(np.float64) ** 2), rel_tol=1e-6)
+    assert math.isclose(rms(x), 0.1, rel_tol=0.02)
+
+
+def test_does_not_depend_on_the_order_of_the_sum():
+    x = np.random.default_rng(0).standard_normal(3 << 20).astype(np.float32)
+    assert mean_square(x) == mean_square(x[::-1]) == mean_square(np.sort(x))
+
+
+def test_full_scale_square_wave_is_0_db_and_silence_minus_infinity():
+    assert rms_db(np.array([1.0, -1.0])) == 0.0
+    assert rms_db(np.zeros(5)) == -math.inf
+    assert rms_db(np.zeros(0)) == -math.inf
+    assert math.isclose(rms_db(np.full(7, from_db(-25.0))), -25.0, abs_tol=1e-4)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from senet.dsp.resample import resample, resampled_length
+
+RATES = [(48000, 16000), (44100, 16000), (22050, 16000), (11025, 16000), (8000, 16000), (16000, 48000)]
+
+
+@pytest.mark.parametrize(("rate_in", "rate_out"), RATES)
+def test_length_is_what_the_function_says(rate_in, rate_out):
+    for n in [0, 1, 2, 3, 5, 160, 999, 12345]:
+        assert len(resample(np.zeros(n), rate_in, rate_out)) == resampled_length(n, rate_in, rate_out)
+
+
+def test_lengths_of_many_recordings_at_once():
+    n, rates = np.array([48000, 44101, 7]), np.array([48000, 44100, 16000])
+    assert resampled_length(n, rates, 16000).tolist() == [16000, 16000, 7]
+
+
+@pytest.mark.parametrize(("rate_in", "rate_out"), RATES)
+def test_tone_keeps_frequency_phase_and_level(rate_in, rate_out):
+    def tone(rate):
+        return np.sin(2 * np.pi * 1000 * np.arange(rate) / rate + 0.3)
+
+    found = resample(tone(rate_in), rate_in, rate_out)
+    inside = slice(rate_out // 10, -rate_out // 10)
+    assert np.abs(found - tone(rate_out))[inside].max() < 1e-4
+
+
+def test_what_the_new_rate_cannot_hold_is_gone():
+    high = np.sin(2 * np.pi * 9000 * np.arange(48000) / 48000)
+    assert np.abs(resample(high, 48000, 16000))[1600:-1600].max() < 1e-5
+
+
+def test_axis_is_the_time_axis_and_signals_do_not_mix():
+    x = np.random.default_rng(0).standard_normal((2, 4800, 3)).astype(np.float32)
+    y = resample(x, 48000, 16000, axis=1)
+    assert y.shape == (2, 1600, 3)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y[1, :, 2], resample(x[1, :, 2], 48000, 16000), atol=1e-6)
+
+
+def test_equal_rates_change_nothing():
+    x = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    np.testing.assert_array_equal(resample(x, 16000, 16000), x)
