@@ -46,6 +46,7 @@ __po_suggest() {
 __po_names=()
 __po_values=()
 __po_rest=()
+__po_help=false
 __po_known_only=${parse_options_known_only:-false}
 unset -v parse_options_known_only
 
@@ -53,8 +54,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     --help | -h)
       if __po_keep "$1"; then shift && continue; fi
-      if declare -F usage > /dev/null; then usage; else printf '%s\n' "${help_message:-}"; fi
-      exit 0
+      __po_help=true
+      break
       ;;
     --*=*)
       if __po_keep "$1"; then shift && continue; fi
@@ -101,6 +102,10 @@ done
 for __po_i in "${!__po_names[@]}"; do
   printf -v "${__po_names[__po_i]}" %s "${__po_values[__po_i]}"  # no evaluation: $(...) stays text
 done
+if [ "$__po_help" = true ]; then # here, so that `usage` can show the values that a recipe gives before "$@"
+  if declare -F usage > /dev/null; then usage; else printf '%s\n' "${help_message:-}"; fi
+  exit 0
+fi
 if [ -n "${cmd+set}" ] && [ -z "$cmd" ]; then
   __po_fail "the variable cmd is empty; is cmd.sh sourced?"
 fi

@@ -151,11 +151,11 @@ unit() {
   stage.py end "$name" "$root" --require $outputs
 }
 
-# array FILE LOG COMMAND...: the command with --job JOB/N as an array over the lines of FILE.
+# array FILE SIZE LOG COMMAND...: the command with --job JOB/N, as an array over FILE's lines in shards of SIZE.
 array() {
-  local n log=$2
-  n=$(stage.py jobs "$nj" "$1")
-  shift 2
+  local n log=$3
+  n=$(stage.py jobs "$nj" "$1" "$2")
+  shift 3
   log "$n jobs, logs in $log"
   # shellcheck disable=SC2154
   run $train_cmd "JOB=1:$n" "$log" "$@" --job "JOB/$n"
@@ -194,7 +194,7 @@ mix() {
     --sample_rate "$sample_rate" ${clips:+--num_clips "$clips"} "${mix_words[@]}")
   if $dry_run; then "${command[@]}" --dry_run; return; fi
   run "${command[@]}" --plan
-  array "$root/plan.tsv" "$root/logdir/mix.JOB.log" "${command[@]}"
+  array "$root/plan.tsv" 128 "$root/logdir/mix.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
@@ -208,7 +208,7 @@ stage_feats() {
 }
 feats() {
   local command=(python -m senet.bin.feats --feats_type "$feats_type" --src "$dumpdir/raw/$set" --out "$root" "${feats_words[@]}")
-  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/feats.JOB.log" "${command[@]}"
+  array "$dumpdir/raw/$set/wav.scp" 128 "$root/logdir/feats.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
@@ -221,9 +221,9 @@ train() {
   local log=$exp/logdir/train.log
   rm -f "$log"
   # shellcheck disable=SC2154
-  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" "OMP_NUM_THREADS=$num_threads" python -m senet.bin.train \
-    --config "$train_config" --train "$train" --valid "$valid" --expdir "$exp" --ngpu "$ngpu" --num_workers "$num_workers" \
-    "${train_words[@]}" &
+  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" python -m senet.bin.train --config "$train_config" \
+    --train "$train" --valid "$valid" --feats_type "$feats_type" --expdir "$exp" --ngpu "$ngpu" \
+    --num_threads "$num_threads" --num_workers "$num_workers" "${train_words[@]}" &
   child=$!
   tail --pid="$child" -n +1 -F "$log" 2> /dev/null & # shows how it goes
   wait "$child"
@@ -241,7 +241,7 @@ stage_enhance() {
 enhance() {
   local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "$exp" "${enhance_words[@]}")
   local train_cmd=${decode_cmd:?}
-  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/enhance.JOB.log" "${command[@]}"
+  array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/enhance.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
@@ -250,10 +250,10 @@ stage_score() { # the unprocessed input is scored like a system
   for set in $test_sets; do
     noisy=$expdir/noisy/enhanced_$set
     root=$noisy enhanced=$dumpdir/raw/$set/wav.scp
-    unit score "$root" summary.json score --option "$metrics" --option "$score_args" --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" \
+    unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" \
       "$dumpdir/raw/$set/.stages/mix.json"
     root=$exp/enhanced_$set enhanced=$root/wav.scp
-    unit score "$root" summary.json score --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
+    unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
       --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
   done
 }
@@ -261,7 +261,7 @@ score() {
   local command=(python -m senet.bin.score --enhanced "$enhanced" --ref "$dumpdir/raw/$set" --out "$root" --metrics "$metrics"
     "${score_words[@]}")
   if [ "$root" != "$noisy" ]; then command+=(--noisy_scores "$noisy"); fi
-  array "$dumpdir/raw/$set/wav.scp" "$root/logdir/score.JOB.log" "${command[@]}"
+  array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/score.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 

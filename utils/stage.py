@@ -112,14 +112,14 @@ class Unit:
 
     Attributes:
         options: list of text; inputs: {path: fingerprint or None}; maker: {path: stage that makes it}.
-        record: what an earlier begin or done wrote, or None.
+        record: what an earlier begin or end wrote, or None.
     """
 
     def __init__(self, args):
         self.name, self.root = args.name, Path(args.root)
         self.path = self.root / ".stages" / f"{args.name}.json"
         self.record = read_record(self.path)
-        self.experiment, self.options = args.experiment, args.option
+        self.experiment, self.keep, self.options = args.experiment, args.keep, args.option
         self.inputs, self.maker = {}, {}
         for maker, *paths in args.input:
             for path in paths:
@@ -176,6 +176,7 @@ class Unit:
         return [p for p in walk(self.root) if p not in others]
 
     def remove(self, outputs):
+        outputs = [output for output in outputs if output.partition("/")[0] not in self.keep]
         for output in outputs:
             (self.root / output).unlink(missing_ok=True)
         for folder in sorted(
@@ -183,18 +184,6 @@ class Unit:
         ):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
-
-    def spoilt(self, damaged):
-        """The outputs to make again when some are damaged: a manifest alone, an ark with all of its shard, else all."""
-        outputs, again = list(self.record["outputs"]), set()
-        for path in damaged:
-            shard = re.search(r"\.\d{6}\.", path)
-            if shard:
-                again.update(o for o in outputs if shard[0] in o)
-            elif "/" in path:
-                return outputs
-            again.add(path)
-        return sorted(again)
 
     def begin(self, force, pid):
         state = self.state()
@@ -214,7 +203,7 @@ class Unit:
             self.remove(self.made())
             self.record = None
         elif self.record and self.record["state"] == "done":
-            self.remove(self.spoilt(self.damaged()))
+            self.remove(self.damaged())  # the command makes what is missing again
         before = self.record["before"] if self.record else walk(self.root)
         self.write("begun", before=before, owner=process(pid))
         return 0
@@ -303,6 +292,9 @@ def get_parser():
         )
         sub.add_argument("--corpus", nargs="*", default=[], help="folders of recordings")
         sub.add_argument("--experiment", action="store_true", help="never remove outputs; refuse other data")
+        sub.add_argument(
+            "--keep", nargs="*", default=[], help="folders in ROOT that the command itself keeps up to date"
+        )
         sub.add_argument("--require", nargs="*", default=[], help="outputs that must be there and not empty")
         sub.add_argument("--force", action="store_true")
         sub.add_argument("--pid", type=int, default=os.getppid())

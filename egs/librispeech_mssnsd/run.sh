@@ -10,6 +10,7 @@ clean_train_path=downloads/LibriSpeech/train-clean-360
 noise_train_path=downloads/MS-SNSD/noise_train
 clean_test_path=downloads/LibriSpeech/test-clean
 noise_test_path=downloads/MS-SNSD/noise_test
+local_args= # further options for local/download.sh and local/data.sh, such as "--download true"
 parse_options_known_only=true
 . "$SENET_ROOT/utils/parse_options.sh"
 
@@ -17,4 +18,4 @@ exec se.sh --train_set train --valid_set valid --test_sets test --sample_rate 16
   --train_config conf/train_lowlatency.yaml --metrics "pesq_wb stoi si_sdr" \
   --corpus "${clean_train_path@Q} ${noise_train_path@Q} ${clean_test_path@Q} ${noise_test_path@Q}" \
   --local_args "--clean_train_path ${clean_train_path@Q} --noise_train_path ${noise_train_path@Q} \
-    --clean_test_path ${clean_test_path@Q} --noise_test_path ${noise_test_path@Q}" "$@"
+    --clean_test_path ${clean_test_path@Q} --noise_test_path ${noise_test_path@Q} $local_args" "$@"

@@ -10,17 +10,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 speech_dir= # folder of speech recordings, of any format and depth
 noise_dir=  # folder of noise recordings
+local_args= # further options for local/download.sh and local/data.sh
 parse_options_known_only=true
 . "$SENET_ROOT/utils/parse_options.sh"
 
-place=()
+place=(--corpus downloads/mini --local_args "$local_args")
 if [ -n "$speech_dir$noise_dir" ]; then
   cd "$OLDPWD"
   speech_dir=$(realpath -e "$speech_dir")
   noise_dir=$(realpath -e "$noise_dir")
   cd "$OLDPWD"
-  place=(--stage data --datadir own/data --dumpdir own/dump --expdir own/exp --corpus "${speech_dir@Q} ${noise_dir@Q}"
-    --local_args "--speech_dir ${speech_dir@Q} --noise_dir ${noise_dir@Q}")
+  place=(--datadir own/data --dumpdir own/dump --expdir own/exp --corpus "${speech_dir@Q} ${noise_dir@Q}"
+    --local_args "--speech_dir ${speech_dir@Q} --noise_dir ${noise_dir@Q} $local_args")
 fi
 
 exec se.sh --train_set train --valid_set valid --test_sets test --sample_rate 16000 \

@@ -1,0 +1,74 @@
+"""Stands in for `python` in the driver's tests: does what each senet.bin command does to the disk, in no time.
+
+What it writes is a function of its options and of the files it reads, so a test can see by content
+what was made again, and calls.log tells what was called. FAKE_FAIL=<command> makes that command fail.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+assert sys.argv[1] == "-m", sys.argv
+command = sys.argv[2].removeprefix("senet.bin.")
+words = sys.argv[3:]
+options = {w[2:]: v for w, v in zip(words, [*words[1:], ""], strict=True) if w.startswith("--")}
+with open(os.environ["FAKE_CALLS"], "a", encoding="utf-8") as calls:
+    calls.write(f"{command} {' '.join(words)}\n")
+print(f"{command} at work")
+if os.environ.get("FAKE_FAIL") == command:
+    sys.exit("no such luck")
+time.sleep(float(os.environ.get("FAKE_SECONDS", 0)))
+
+
+def write(path, text):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def known(*paths):
+    """A hash of files' content, in place of what a real command would compute from them."""
+    return hashlib.sha256(b"".join(Path(p).read_bytes() for p in paths)).hexdigest()[:12]
+
+
+def shard():
+    """Write this job's share, as a real command would: kept when it is there."""
+    path = Path(out, "ark", f"noisy.{int(options['job'].split('/')[0]):06d}.ark")
+    if not path.exists():
+        write(path, f"audio of {known(Path(out, 'plan.tsv'))}\n")
+
+
+out = options.get("out", "")
+partial = options.keys() & {"job", "collect"}
+if command == "mix":
+    data = Path(options["data"])
+    if "dry_run" in options:
+        print("needs 1 MB")
+    elif "plan" in options:
+        size = options.get("num_clips", "3")
+        made = known(options["config"], data / "speech" / "wav.scp")
+        write(Path(out, "plan.tsv"), f"# senet plan 1 {options.get('seed', 0)} {made}\n" * int(size))
+    elif "job" in options:
+        shard()
+    else:
+        for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+            write(Path(out, name), f"a {known(Path(out, 'plan.tsv'))}\n")
+elif command == "feats" and "collect" in options:
+    for name in ("wav.scp", "utt2num_samples"):
+        write(Path(out, name), Path(options["src"], name).read_text())
+    write(Path(out, "lengths.json"), "{}\n")
+elif command == "train":
+    exp = Path(options["expdir"])
+    write(exp / "config.yaml", "model: x\n")
+    write(exp / "checkpoints" / "index.json", known(options["config"], Path(options["train"], "wav.scp")) + "\n")
+elif command == "enhance" and "collect" in options:
+    out = words[words.index("-o") + 1]
+    write(Path(out, "wav", "a.wav"), known(Path(options["model"], "checkpoints", "index.json"), words[0]) + "\n")
+    write(Path(out, "wav.scp"), f"a {out}/wav/a.wav\n")
+elif command == "score" and "collect" in options:
+    write(Path(out, "scores", "stoi"), "a 0.5\n")
+    write(Path(out, "summary.json"), f"{options['metrics']} {known(options['enhanced'])}\n")
+elif command == "compare":
+    write(out, "| system | stoi |\n")

@@ -1,0 +1,318 @@
+"""utils/se.sh: which stages run, are skipped, are done again, and what is said about it.
+
+A recipe in a temporary repository calls the real driver; the commands behind it are stand-ins
+(fake_python.py), so that what is tested is the control of the stages alone.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_SH = """#!/usr/bin/env bash
+# A recipe for tests.
+set -euo pipefail
+. ./path.sh
+exec se.sh --train_config conf/train_x.yaml --test_sets "test" --corpus corpus "$@"
+"""
+DATA_SH = """set -eu
+echo data >> "$FAKE_CALLS"
+mkdir -p data/speech data/noise
+ls corpus > data/speech/wav.scp
+echo n > data/noise/wav.scp
+"""
+
+
+class Recipe:
+    def __init__(self, root):
+        self.path = root / "egs" / "fake"
+        self.calls_file = root / "calls.log"
+        for folder in ("conf", "local", "corpus"):
+            (self.path / folder).mkdir(parents=True)
+        shutil.copytree(ROOT / "utils", root / "utils")
+        (root / "senet").mkdir()
+        for name in ("__init__.py", "errors.py", "files.py"):
+            shutil.copy(ROOT / "senet" / name, root / "senet")
+        for name in ("path.sh", "cmd.sh"):
+            shutil.copy(ROOT / "egs" / "mini" / name, self.path)
+        (root / "tools").mkdir()
+        (root / "tools" / "env.sh").write_text(f"export SENET_PYTHON_DIR={root}/bin\n")
+        (root / "bin").mkdir()
+        fake = (Path(__file__).parent / "fake_python.py").read_text()
+        (root / "bin" / "python").write_text(f"#!{sys.executable} -S\n{fake}")
+        (root / "bin" / "python").chmod(0o755)
+        (root / "bin" / "python3").symlink_to(sys.executable)
+        self.write("run.sh", RUN_SH)
+        self.write("local/data.sh", DATA_SH)
+        self.write("corpus/a.wav", "")
+        self.write("conf/train_x.yaml", "model: x\n")
+        for name in ("train", "valid", "test"):
+            self.write(f"conf/mix_{name}.yaml", "# comment\nspeech: speech\nnoise: noise\n")
+        self.environment = {**os.environ, "FAKE_CALLS": str(self.calls_file), "SENET_CMD_BACKEND": "local"}
+
+    def write(self, name, text):
+        (self.path / name).write_text(text)
+
+    def start(self, *words, **variables):
+        return subprocess.Popen(
+            ["bash", "run.sh", *words],
+            cwd=self.path,
+            env={**self.environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words, code=0, **variables):
+        """Run the recipe; returns (the commands it called, stdout, stderr)."""
+        self.calls_file.write_text("")
+        process = self.start(*words, **variables)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, out + err
+        return self.calls(), out, err
+
+    def calls(self):
+        """The commands called, once each, with the set they were called for."""
+        found = []
+        for line in self.calls_file.read_text().splitlines():
+            command = line.split()[0]
+            name = next((s for s in ("test", "valid", "train") if f"raw/{s}" in line or f"enhanced_{s}" in line), "")
+            name = "" if command in ("train", "compare", "data") else f" {name}"
+            if command == "score":
+                name += " noisy" if "--out exp/noisy" in line else ""
+            if command + name not in found:
+                found.append(command + name)
+        return found
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe that has run once; tests copy it."""
+    recipe = Recipe(tmp_path_factory.mktemp("driver") / "root")
+    recipe.first = recipe.run()
+    return recipe
+
+
+ALL = ["data", "mix train", "mix valid", "mix test", "feats train", "feats valid", "train", "enhance test"]
+ALL += ["score test noisy", "score test", "compare"]
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    """A recipe of its own for the test, in which everything is done."""
+    root = tmp_path / "root"
+    shutil.copytree(finished.path.parents[1], root, symlinks=True)
+    recipe = object.__new__(Recipe)
+    recipe.path, recipe.calls_file = root / "egs" / "fake", root / "calls.log"
+    recipe.environment = {**finished.environment, "FAKE_CALLS": str(recipe.calls_file)}
+    (root / "tools" / "env.sh").write_text(f"export SENET_PYTHON_DIR={root}/bin\n")
+    os.utime(recipe.path / "corpus" / "a.wav", ns=(0, (finished.path / "corpus" / "a.wav").stat().st_mtime_ns))
+    return recipe
+
+
+def states(listed):
+    """{(unit, folder): state} of --list's lines."""
+    return {tuple(line.split()[1:3]): line.split(None, 3)[3] for line in listed.splitlines() if line[:1] in "123456"}
+
+
+def test_all_stages_run_in_order_and_the_table_is_shown(finished):
+    calls, out, _ = finished.first
+    assert calls == ALL
+    assert "| system | stoi |" in out
+    assert "stages 0 (download) to 7 (report)" in out
+    assert "stage 4 (train) took" in out
+    assert "train at work" in out, "the training's log is shown while it runs"
+
+
+def test_log_lines_carry_time_and_place(finished):
+    assert re.search(
+        r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d \(se\.sh:\d+:\w+\) stage 4: train exp/train_x", finished.first[1], re.M
+    )
+
+
+def test_a_finished_recipe_does_nothing_but_report(done):
+    calls, out, _ = done.run()
+    assert calls == ["compare"]
+    assert "stage 4: train exp/train_x: done" in out
+
+
+@pytest.mark.parametrize("stages", [("4", "6"), ("train", "score")])
+def test_stages_by_number_and_by_name(done, stages):
+    calls, _, _ = done.run("--stage", stages[0], "--stop_stage", stages[1], "--force")
+    assert calls == ["train", "enhance test", "score test noisy", "score test"]
+
+
+def test_an_unknown_stage_is_refused(done):
+    assert "no stage 'trian'" in done.run("--stage", "trian", code=1)[2]
+
+
+def test_a_changed_mixing_config_redoes_that_set_and_what_depends_on_it(done):
+    done.write("conf/mix_test.yaml", "speech: speech\nnoise: noise\nseed: 2\n")
+    listed = states(done.run("--list")[1])
+    assert listed["mix", "dump/raw/test"].startswith("stale: conf/mix_test.yaml")
+    assert listed["mix", "dump/raw/train"].startswith("done")
+    assert listed["train", "exp/train_x"].startswith("done")
+    assert listed["enhance", "exp/train_x/enhanced_test"].startswith("stale: depends on dump/raw/test")
+    assert listed["score", "exp/train_x/enhanced_test"].startswith("stale: depends on")
+    assert done.run()[0] == ["mix test", "enhance test", "score test noisy", "score test", "compare"]
+
+
+def test_changed_manifests_redo_the_rest_and_equal_ones_nothing(done):
+    os.utime(done.path / "corpus" / "a.wav", (1, 1))
+    assert done.run("--stop_stage", "3")[0] == ["data"], "stage 1 wrote the same lists again"
+    done.write("corpus/b.wav", "")
+    assert done.run("--stop_stage", "3")[0] == ["data", *ALL[1:6]]
+
+
+def test_training_refuses_data_that_changed(done):
+    done.write("corpus/b.wav", "")
+    _, _, err = done.run(code=1)
+    assert "exp/train_x was trained on other data" in err
+    assert "--tag" in err
+    calls, out, _ = done.run("--tag", "more")
+    assert calls == ["train", *ALL[7:]]
+    assert "exp/train_x_more" in out
+
+
+def test_a_changed_training_config_calls_train_and_keeps_the_experiment(done):
+    (done.path / "exp/train_x/mine").write_text("kept")
+    done.write("conf/train_x.yaml", "model: x\nmax_epoch: 9\n")
+    assert done.run()[0] == ["train", "enhance test", "score test", "compare"]
+    assert (done.path / "exp/train_x/mine").exists()
+
+
+@pytest.mark.parametrize("words", [["--nj", "3"], ["--num_workers", "1"], ["--num_threads", "1"]])
+def test_speed_is_no_part_of_the_identity(done, words):
+    assert done.run(*words)[0] == ["compare"]
+
+
+def test_metrics_redo_the_scores_only(done):
+    assert done.run("--metrics", "stoi")[0] == ["score test noisy", "score test", "compare"]
+
+
+def test_a_deleted_or_cut_output_is_made_again(done):
+    (done.path / "dump/raw/test/wav.scp").unlink()
+    (done.path / "exp/train_x/enhanced_test/wav/a.wav").write_text("")
+    listed = states(done.run("--list")[1])
+    assert listed["mix", "dump/raw/test"] == "partly: dump/raw/test/wav.scp is gone"
+    assert done.run()[0] == ["mix test", "enhance test", "compare"]
+    assert (done.path / "exp/train_x/enhanced_test/wav/a.wav").read_text()
+
+
+def test_force_repeats_and_keeps_the_old_training_aside(done):
+    (done.path / "exp/train_x/mine").write_text("kept")
+    assert done.run("--force")[0] == ALL
+    assert len(list((done.path / "exp/.old").glob("train_x-*/mine"))) == 1
+
+
+def test_a_failed_stage_is_named_and_the_run_goes_on_there(recipe):
+    calls, _, err = recipe.run(code=1, FAKE_FAIL="feats")
+    assert calls == ALL[:5]
+    assert "run.py: job failed, log is in dump/raw/train/logdir/feats.1.log" in err
+    assert "no such luck" in err
+    assert "stage 3 (feats) did not finish" in err
+    assert "./run.sh --stage feats" in err
+    assert recipe.run()[0] == ALL[4:]
+
+
+def test_starting_late_names_the_input_and_its_stage(recipe):
+    _, _, err = recipe.run("--stage", "train", code=1)
+    assert "missing input: dump/raw/train/wav.scp, which stage 3 (feats) makes" in err
+    assert not (recipe.path / "exp").exists() or not list((recipe.path / "exp").rglob("*.json"))
+
+
+def test_list_on_a_fresh_recipe_runs_nothing(recipe):
+    calls, out, _ = recipe.run("--list")
+    assert calls == []
+    listed = states(out)
+    assert listed["data", "data"] == "new"
+    assert listed["mix", "dump/raw/train"] == "missing input: data/speech, which stage 1 (data) makes"
+    assert [p.name for p in recipe.path.iterdir() if p.name in ("data", "dump", "exp")] == []
+
+
+def test_dry_run_says_what_would_run_and_the_disk_it_needs(done):
+    done.write("conf/mix_test.yaml", "speech: speech\nseed: 2\n")
+    calls, out, _ = done.run("--dry_run")
+    assert calls == ["mix test"]
+    assert "needs 1 MB" in out
+    assert states(out)["mix", "dump/raw/test"].startswith("stale")
+    assert states(done.run("--list")[1])["mix", "dump/raw/test"].startswith("stale")
+
+
+def test_positional_words_are_refused_with_the_usage(done):
+    _, _, err = done.run("--nj", "2", "oops", "--stage", "5", code=2)
+    assert "what is 'oops --stage 5'" in err
+    assert "--stop_stage" in err
+
+
+def test_help_shows_the_recipes_values(done):
+    calls, out, _ = done.run("--help")
+    assert calls == []
+    assert "A recipe for tests." in out
+    assert "--train_config conf/train_x.yaml" in out
+    assert '--test_sets "test"' in out
+    shown = set(re.findall(r"--([a-z_]+)", out))
+    source = (ROOT / "utils" / "se.sh").read_text()
+    defaults = source.split("names=(")[1].split("usage()")[0]
+    options = set(re.findall(r"^([a-z_]+)=", defaults, re.M))
+    assert options <= shown
+
+
+def test_a_mistyped_option_is_refused_with_a_suggestion(done):
+    assert "did you mean --train_config?" in done.run("--train_conf", "x", code=1)[2]
+
+
+def test_num_clips_names_sets(done):
+    assert done.run("--num_clips", "valid=2 test=1", "--stop_stage", "mix")[0] == ["mix valid", "mix test"]
+    assert (done.path / "dump/raw/valid/plan.tsv").read_text().count("\n") == 2
+    assert "--num_clips 'vaild=2'" in done.run("--num_clips", "vaild=2", code=1)[2]
+
+
+def test_values_with_blanks_reach_the_command_as_one_word(done):
+    done.run("--mix_args", "--seed '4 2'", "--stop_stage", "mix")
+    assert "--seed 4 2 --plan" in done.calls_file.read_text()
+    assert "No closing quotation" in done.run("--mix_args", "--seed '4", code=1)[2]
+
+
+def test_an_unknown_back_end_is_refused(done):
+    assert "no back end 'moon'" in done.run(code=1, SENET_CMD_BACKEND="moon")[2]
+
+
+def test_without_an_installation_the_installer_is_named(done):
+    (done.path.parents[1] / "tools" / "env.sh").unlink()
+    _, _, err = done.run(code=1)
+    assert len(err.splitlines()) == 1
+    assert "tools/install.sh" in err
+
+
+def test_local_settings_come_last(done):
+    done.write("conf/local.conf", "export SENET_CMD_BACKEND=moon\n")
+    assert "no back end 'moon'" in done.run(code=1)[2]
+
+
+def test_a_signal_to_the_driver_ends_its_jobs_at_once(recipe):
+    recipe.calls_file.write_text("")
+    process = recipe.start(FAKE_SECONDS="30")
+    try:
+        while "mix train" not in recipe.calls():
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert "stage 2 (mix) did not finish (exit status 143)" in err

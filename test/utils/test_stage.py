@@ -1,0 +1,249 @@
+"""utils/stage.py: what counts as done, and what is removed, kept or refused when it does not."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STAGE = Path(__file__).resolve().parents[2] / "utils" / "stage.py"
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words, code=0):
+        done = subprocess.run([sys.executable, STAGE, *words], capture_output=True, text=True, timeout=30)
+        assert done.returncode == code, done
+        return (done.stdout + done.stderr).strip()
+
+    return call
+
+
+@pytest.fixture
+def unit(stage):
+    """A unit "mix" in dump with an input, done once; its methods repeat it with other options."""
+
+    class Unit:
+        words = ["mix", "dump", "--input", "1 (data)", "data/in", "--option", "seed 1"]
+
+        def begin(self, *more, code=0):
+            return stage("begin", *self.words, *more, code=code)
+
+        def state(self, *more):
+            return stage("state", *self.words, *more)
+
+        def make(self):
+            for name in ("wav.scp", "ark/a.ark"):
+                path = Path("dump", name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{name}\n")
+
+    Path("data").mkdir()
+    Path("data/in").write_text("one\n")
+    unit = Unit()
+    assert unit.begin() == "new"
+    unit.make()
+    stage("end", "mix", "dump", "--require", "wav.scp")
+    return unit
+
+
+def test_finished_work_is_recognised(unit):
+    assert unit.state().startswith("done")
+    assert unit.begin(code=3).startswith("done")
+
+
+def test_content_of_the_inputs_counts_and_not_their_time(unit):
+    os.utime("data/in", (1, 1))
+    assert unit.state().startswith("done")
+    Path("data/in").write_text("two\n")
+    assert unit.state() == "stale: data/in changed"
+
+
+def test_options_count(unit):
+    unit.words = [*unit.words[:-1], "seed 2"]
+    assert unit.state() == "stale: options (seed 1 -> seed 2) changed"
+
+
+def test_what_was_made_of_other_inputs_is_removed(unit):
+    Path("data/in").write_text("two\n")
+    Path("dump/mine.txt").write_text("not made by the unit\n")
+    unit.begin()
+    assert sorted(p.name for p in Path("dump").iterdir()) == [".stages", "mine.txt"]
+
+
+def test_interrupted_work_is_kept_and_continued(unit, stage):
+    unit.begin("--force")
+    Path("dump/ark").mkdir(exist_ok=True)
+    Path("dump/ark/a.ark").write_text("begun\n")
+    assert unit.state() == "partly: it was interrupted"
+    unit.begin()
+    assert Path("dump/ark/a.ark").exists()
+    Path("data/in").write_text("two\n")
+    unit.begin()
+    assert not Path("dump/ark").exists()
+
+
+def test_a_deleted_output_is_noticed_and_the_rest_kept(unit):
+    Path("dump/wav.scp").unlink()
+    assert unit.state() == "partly: dump/wav.scp is gone"
+    unit.begin()
+    assert Path("dump/ark/a.ark").exists()
+
+
+def test_a_truncated_output_is_noticed_and_made_again(unit):
+    Path("dump/ark/a.ark").write_text("")
+    assert unit.state() == "partly: dump/ark/a.ark has another size than it had"
+    unit.begin()
+    assert not Path("dump/ark/a.ark").exists()
+    assert Path("dump/wav.scp").exists()
+
+
+def test_force_makes_everything_again(unit):
+    unit.begin("--force")
+    assert not Path("dump/wav.scp").exists()
+
+
+def test_folders_that_the_command_looks_after_are_kept(unit):
+    unit.begin("--force", "--keep", "ark")
+    assert Path("dump/ark/a.ark").exists()
+    assert not Path("dump/wav.scp").exists()
+
+
+def test_a_missing_input_is_named_with_its_stage(unit):
+    Path("data/in").unlink()
+    message = "missing input: data/in, which stage 1 (data) makes"
+    assert unit.state() == message
+    assert unit.begin(code=1) == message
+    assert Path("dump/wav.scp").exists()
+
+
+def test_work_without_its_output_is_not_finished(unit, stage):
+    unit.begin("--force")
+    assert "mix ended without making it" in stage("end", "mix", "dump", "--require", "wav.scp", code=1)
+    Path("dump/wav.scp").touch()
+    assert "or it is empty" in stage("end", "mix", "dump", "--require", "wav.scp", code=1)
+
+
+def test_two_units_in_one_folder_keep_apart(unit, stage):
+    feats = ["feats", "dump", "--input", "2 (mix)", "dump/wav.scp", "dump/.stages/mix.json"]
+    stage("begin", *feats)
+    Path("dump/lengths").write_text("1\n")
+    stage("end", "feats", "dump")
+    Path("dump/lengths").write_text("changed\n")
+    assert stage("state", *feats) == "partly: dump/lengths has another size than it had"
+    assert unit.state().startswith("done")
+    Path("data/in").write_text("two\n")
+    unit.begin()
+    assert Path("dump/lengths").exists()
+    assert stage("state", *feats).startswith("missing input: dump/wav.scp, which stage 2 (mix) makes")
+    unit.make()
+    assert stage("state", *feats).startswith("missing input: dump/.stages/mix.json")
+    stage("end", "mix", "dump")
+    assert stage("state", *feats) == "stale: dump/.stages/mix.json changed"
+
+
+def test_a_folder_made_by_other_means_needs_no_record(stage):
+    Path("dump").mkdir()
+    Path("dump/wav.scp").write_text("a b\n")
+    assert stage("state", "feats", "out", "--input", "2 (mix)", "dump/wav.scp", "dump/.stages/mix.json") == "new"
+
+
+def test_comments_in_a_config_do_not_count(stage):
+    words = ["mix", "dump", "--input", "", "mix.yaml"]
+    Path("mix.yaml").write_text("seed: 1\n")
+    stage("begin", *words)
+    stage("end", "mix", "dump")
+    Path("mix.yaml").write_text("# why\nseed: 1\n\n")
+    assert stage("state", *words).startswith("done")
+    Path("mix.yaml").write_text("seed: 2\n")
+    assert stage("state", *words) == "stale: mix.yaml changed"
+
+
+def test_a_corpus_counts_by_names_sizes_and_times(stage):
+    words = ["data", "data", "--corpus", "corpus dir"]
+    Path("corpus dir/a").mkdir(parents=True)
+    Path("corpus dir/a/1.wav").write_text("x")
+    stage("begin", *words)
+    stage("end", "data", "data")
+    assert stage("state", *words).startswith("done")
+    Path("corpus dir/a/2.wav").write_text("x")
+    assert stage("state", *words) == "stale: corpus dir changed"
+    Path("corpus dir/a/2.wav").unlink()
+    assert stage("state", *words).startswith("done")
+    Path("corpus dir").rename("elsewhere")
+    assert stage("state", *words).startswith("done"), "what was made of a corpus stays good without it"
+
+
+def test_training_is_continued_but_not_on_other_data(stage):
+    words = ["train", "exp/a", "--experiment", "--input", "", "x.yaml", "--input", "3 (feats)", "wav.scp"]
+    Path("x.yaml").write_text("max_epoch: 1\n")
+    Path("wav.scp").write_text("a b\n")
+    stage("begin", *words)
+    Path("exp/a/model.pt").write_text("weights")
+    stage("end", "train", "exp/a")
+    Path("x.yaml").write_text("max_epoch: 2\n")
+    stage("begin", *words)
+    assert Path("exp/a/model.pt").exists()
+    stage("end", "train", "exp/a")
+    Path("wav.scp").write_text("c d\n")
+    assert "was trained on other data" in stage("begin", *words, code=1)
+    assert "is now exp/.old/a-" in stage("begin", "--force", *words)
+    assert not Path("exp/a/model.pt").exists()
+    assert len(list(Path("exp/.old").glob("a-*/model.pt"))) == 1
+
+
+def test_a_unit_that_another_process_works_on_is_refused(unit):
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        unit.begin("--force", "--pid", str(other.pid))
+        assert f"process {other.pid} is at work on mix" in unit.begin(code=1)
+    finally:
+        other.kill()
+        other.wait()
+    unit.begin()
+
+
+def test_a_damaged_record_is_an_error_that_names_it(unit):
+    Path("dump/.stages/mix.json").write_text("{")
+    done = subprocess.run([sys.executable, STAGE, "begin", *unit.words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "dump/.stages/mix.json: not a stage record" in done.stderr
+
+
+def test_jobs_are_at_most_the_shards(stage):
+    Path("list").write_text("a\n" * 257)
+    assert stage("jobs", "8", "list", "128") == "3"
+    assert stage("jobs", "2", "list", "128") == "2"
+    Path("list").write_text("")
+    assert stage("jobs", "8", "list", "128") == "1"
+
+
+def test_words_are_split_but_nothing_is_run(stage):
+    assert stage("words", "a 'b c' $(touch evaluated)").splitlines() == ["a", "b c", "$(touch", "evaluated)"]
+    assert not Path("evaluated").exists()
+    assert "No closing quotation" in stage("words", "'a", code=1)
+
+
+def test_source_sets_come_from_the_config_or_its_overrides(stage):
+    Path("mix.yaml").write_text("# speech: no\nspeech: speech_train # why\nnoise: 'noise_train'\nseed: 1\n")
+    assert stage("sources", "mix.yaml", "data", "").split() == ["data/speech_train", "data/noise_train"]
+    assert stage("sources", "mix.yaml", "data", "--noise other --seed 2").split() == ["data/speech_train", "data/other"]
+
+
+def test_it_starts_in_the_time_of_python_itself():
+    def seconds(*words):
+        def once():
+            begin = os.times()
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            end = os.times()
+            return end.children_user + end.children_system - begin.children_user - begin.children_system
+
+        return min(once() for _ in range(5))
+
+    start = time.monotonic()
+    assert seconds(STAGE, "words", "a") - seconds("-c", "pass") < 0.15
+    assert time.monotonic() - start < 60
