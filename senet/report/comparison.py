@@ -114,8 +114,8 @@ def markdown(title, systems, comparisons, published=(), not_trained=()):
         f"# {title}",
         "",
         "Written by `senet.bin.compare` from the experiments' files; changes made here are lost.",
-        "A value is the mean over utterances ± half of its 95 % bootstrap interval. A difference is the mean over pairs",
-        "of the same utterance, with its 95 % interval. Failed utterances are counted, and are in no mean.",
+        "A value is the mean over utterances ± half of its 95 % bootstrap interval. A difference is the mean over",
+        "pairs of the same utterance, with its 95 % interval. Failed utterances are counted, and are in no mean.",
     ]
     for comparison in comparisons:
         lines += ["", f"## Test set {comparison.test_set}", "", *_scores(comparison)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from senet import metrics
 from senet.data.audio import read
 from senet.data.datadir import DataDir
 from senet.data.scp import Scp
@@ -65,33 +66,33 @@ def spectrograms(result, baseline, name):
     if not len(order) or not (enhanced.exists() and ref.is_dir()):
         return None
     i = order[len(order) // 2]
-    data = DataDir(ref)
+    data, label = DataDir(ref), metrics.label(name)
     panels = (
-        (f"noisy: {name} {before[i]:.2f}", data.noisy),
-        (f"enhanced: {name} {scores[i]:.2f}", Scp(enhanced)),
+        (f"noisy: {label} {before[i]:.2f}", data.noisy),
+        (f"enhanced: {label} {scores[i]:.2f}", Scp(enhanced)),
         ("clean", data.clean),
     )
     spectra = []
     for _, scp in panels:
         x, rate = read(scp[utts[i]], root=scp.root)
         spectra.append(_power_db(x[: SECONDS_SHOWN * rate], rate))
-    top = max(s.max() for s in spectra)
+    loudest = max(s.max() for s in spectra)
     figure = _figure(9, 8)
     grid = figure.subplots(3, 1, sharex=True, sharey=True)
     for axes, (title, _), spectrum in zip(grid, panels, spectra, strict=True):
         image = axes.imshow(
-            spectrum,
+            spectrum - loudest,
             origin="lower",
             aspect="auto",
             cmap="magma",
             interpolation="nearest",
-            vmin=top - _RANGE_DB,
-            vmax=top,
+            vmin=-_RANGE_DB,
+            vmax=0,
             extent=(0, min(len(x) / rate, SECONDS_SHOWN), 0, rate / 2000),
         )
         axes.set(title=title, ylabel="frequency (kHz)")
     grid[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=grid, label="power (dB), one scale for all three")
+    figure.colorbar(image, ax=grid, label="power (dB below the loudest of all three)")
     figure.suptitle(f"{result.path.parent.name}, {result.test_set}: {utts[i]} (median improvement)")
     return _save(figure, result.path / "spectrograms.png")
 

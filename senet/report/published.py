@@ -2,7 +2,7 @@
 
 A list of entries such as::
 
-    - {system: NameNet, test_set: test, metric: pesq_wb, value: 2.16, source: "Name et al., 2017, table 2", status: figure}
+    - {system: NameNet, test_set: test, metric: pesq_wb, value: 2.16, source: "Name et al., 2017", status: figure}
 
 ``status`` says how sure the value is: ``verified`` (read in the source's text or table), ``figure`` (read off a
 figure), ``recalled`` (from memory, to be looked up).

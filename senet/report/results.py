@@ -23,7 +23,7 @@ class Result:
     def __init__(self, path):
         self.path = Path(path)
         self.summary = read_json(self.path / "summary.json", "score this set first (stage score)")
-        if not {"test_set", "n", "utterances", "metrics"} <= set(self.summary):
+        if not {"test_set", "n", "utterances", "metric_order", "metrics"} <= set(self.summary):
             raise UserError(f"{self.path / 'summary.json'}: not a summary of senet.bin.score; score the set again")
 
     @property
@@ -33,7 +33,7 @@ class Result:
     @property
     def metrics(self):
         """Names of the metrics, in the order in which they were asked for."""
-        return list(self.summary["metrics"])
+        return self.summary["metric_order"]
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the few results of a report
     def scores(self, name):

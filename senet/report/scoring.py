@@ -187,6 +187,7 @@ def collect(audio_set, out, names, noisy_scores=None):
         "utterances": audio_set.enhanced.keys_digest.hex(),
         "references": references.hexdigest(),
         "clipped": {"files": int(np.count_nonzero(clipped)), "samples": int(clipped.sum())},
+        "metric_order": list(names),
         "metrics": {name: _summarise(name, values[name], failures[name], versions[name]) for name in names},
     }
     if noisy:

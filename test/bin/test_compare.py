@@ -1,0 +1,251 @@
+"""senet.bin.compare: the page, what it refuses to put side by side, and the plots."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from senet.bin import compare, score
+from senet.data.audio import read, write_wav
+from senet.data.scp import read_table, write_table
+from senet.errors import UserError
+
+RECORD = {
+    "command": "python -m senet.bin.train --config conf/train_half.yaml",
+    "git": {"commit": "0123456789abcdef", "dirty": True},
+    "seed": 7,
+    "parameters": 1234567,
+    "hardware": {"cpu": "CPU X", "cores": 2, "gpus": []},
+    "versions": {"torch": "2.13"},
+    "data": {"train": {"path": "dump/raw/train", "utterances": 40}},
+    "written": "2026-01-02T03:04:05+0000",
+    "training_seconds": 1800.0,
+}
+
+
+def run_score(ref, out, enhanced, metrics="si_sdr stoi snri"):
+    argv = ["--enhanced", enhanced, "--ref", ref, "--out", out, "--metrics", metrics]
+    assert not score.main([str(a) for a in argv])
+
+
+def make_system(small_set, folder, weight):
+    """Takes away the share `weight` of the noise; scored as stage 6 does."""
+    rows = []
+    for utt, noisy in read_table(small_set / "wav.scp").items():
+        clean = read(str(small_set / "spk1" / f"{utt}.wav"))[0]
+        path = folder / "enhanced_test" / "wav" / f"{utt}.wav"
+        write_wav(path, (1 - weight) * read(noisy)[0] + weight * clean, 16000)
+        rows.append((utt, path))
+    write_table(folder / "enhanced_test" / "wav.scp", rows)
+    run_score(small_set, folder / "enhanced_test", folder / "enhanced_test" / "wav.scp")
+
+
+@pytest.fixture(scope="module")
+def scored(small_set, tmp_path_factory):
+    """A recipe's folder: noisy and two systems; one has a record and a log of its training."""
+    recipe = tmp_path_factory.mktemp("egs") / "corpus"
+    run_score(small_set, recipe / "exp" / "noisy" / "enhanced_test", small_set / "wav.scp")
+    make_system(small_set, recipe / "exp" / "train_half", 0.5)
+    make_system(small_set, recipe / "exp" / "train_worse_x", -0.2)
+    (recipe / "exp" / "train_half" / "record.json").write_text(json.dumps(RECORD))
+    lines = [{"event": "train", "step": s, "epoch": 1 + s // 40, "loss": 3 / s} for s in range(10, 80, 10)]
+    lines += [{"event": "valid", "step": s, "epoch": s // 40, "loss": 9 / s, "train_loss": 6 / s} for s in (40, 80)]
+    (recipe / "exp" / "train_half" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (recipe / "conf").mkdir()
+    for name in ("train_half", "train_worse", "train_never"):
+        (recipe / "conf" / f"{name}.yaml").write_text("")
+    return recipe
+
+
+@pytest.fixture
+def recipe(scored, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(scored, tmp_path / "corpus"))
+    return tmp_path / "corpus"
+
+
+def run_compare(recipe, *options):
+    """The page."""
+    compare.main([*(f"{p}/" for p in sorted(recipe.glob("exp/*"))), "--out", str(recipe / "RESULTS.md"), *options])
+    return (recipe / "RESULTS.md").read_text()
+
+
+def rows(page, heading):
+    """The cells of the first table after a heading."""
+    lines = page[page.index(heading) :].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    last = next(i for i, line in enumerate([*lines, ""]) if i > first and not line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first:last]]
+
+
+def test_table_has_noisy_first_and_means_with_intervals(recipe):
+    header, _, noisy, half, worse = rows(run_compare(recipe, "--no_plots"), "## Test set test")
+    assert header == ["system", "parameters", "SI-SDR (dB)", "STOI", "SNRi (dB)", "n", "failed"]
+    assert [row[0] for row in (noisy, half, worse)] == ["noisy", "train_half", "train_worse_x"]
+    assert [row[1] for row in (noisy, half, worse)] == ["–", "1,234,567", "–"]
+    for row, name in ((noisy, "noisy"), (half, "train_half")):
+        found = json.loads((recipe / "exp" / name / "enhanced_test" / "summary.json").read_text())["metrics"]["si_sdr"]
+        assert row[2] == f"{found['mean']:.2f} ± {(found['interval'][1] - found['interval'][0]) / 2:.2f}"
+        assert row[-2:] == ["5", "0"]
+
+
+def test_differences_are_paired_and_only_of_scores(recipe):
+    header, _, half, worse = rows(run_compare(recipe, "--no_plots"), "Difference to the noisy input")
+    assert header == ["system", "SI-SDR (dB)", "STOI"]  # SNRi is one already
+    a, b = (
+        np.array([*map(float, read_table(recipe / "exp" / s / "enhanced_test" / "scores" / "si_sdr").values())])
+        for s in ("train_half", "noisy")
+    )
+    mean, interval = half[1].split(" ", 1)
+    assert float(mean) == pytest.approx((a - b).mean(), abs=0.005)
+    low, high = map(float, interval.strip("[]").split(", "))
+    assert 0 < low <= float(mean) <= high
+    assert float(worse[1].split(" ")[0]) < 0
+
+
+def test_records_and_what_was_not_run(recipe):
+    shutil.copytree(recipe / "exp" / "noisy" / "enhanced_test", recipe / "exp" / "noisy" / "enhanced_other")
+    path = recipe / "exp" / "noisy" / "enhanced_other" / "summary.json"
+    path.write_text(path.read_text().replace('"test_set": "test"', '"test_set": "other"'))
+    page = run_compare(recipe, "--no_plots")
+    assert "- train_never: not trained\n- train_half: not scored on other\n" in page
+    for fact in (
+        "- command: `python -m senet.bin.train --config conf/train_half.yaml`",
+        "- commit: 0123456789abcdef with local changes",
+        "- seed: 7",
+        "- data: train: dump/raw/train, 40 utterances",
+        "- hardware: 2 cores of CPU X",
+        "- trained: until 2026-01-02T03:04:05+0000, 0.50 h",
+    ):
+        assert fact in page
+
+
+def test_same_files_give_the_same_page(recipe):
+    assert run_compare(recipe) == run_compare(recipe, "--no_plots")
+
+
+def test_failures_are_shown(recipe):
+    path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["metrics"]["stoi"] |= {"failed": 2, "n": 3}
+    path.write_text(json.dumps(summary))
+    assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][-1] == "2 STOI"
+
+
+class TestNotComparable:
+    def test_other_utterances_are_left_out_with_the_reason(self, recipe, small_set, tmp_path):
+        for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+            write_table(tmp_path / "test" / name, list(read_table(small_set / name).items())[1:])
+        out = recipe / "exp" / "train_half" / "enhanced_test"
+        run_score(tmp_path / "test", out, tmp_path / "test" / "wav.scp")
+        page = run_compare(recipe, "--no_plots")
+        assert "1 utterances are only in exp/noisy/enhanced_test, such as 'spk0-utt0'" in page.replace(f"{recipe}/", "")
+        assert [row[0] for row in rows(page, "## Test set test")] == ["system", "---", "noisy", "train_worse_x"]
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda s: s.update(references="0"), "their references differ"),
+            (lambda s: s["metrics"]["stoi"].update(version="0 pystoi 0.1"), "'stoi' is of version '1 pystoi"),
+        ],
+    )
+    def test_other_references_or_versions(self, recipe, change, reason):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        change(summary)
+        path.write_text(json.dumps(summary))
+        page = run_compare(recipe, "--no_plots")
+        assert reason in page
+        assert len(rows(page, "## Test set test")) == 4
+
+    def test_missing_metric_is_not_a_reason(self, recipe, small_set):
+        out = recipe / "exp" / "train_half" / "enhanced_test"
+        run_score(small_set, out, out / "wav.scp", metrics="si_sdr")
+        assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][3] == "not scored"
+
+
+class TestDamage:
+    def test_half_written_scores_are_named(self, recipe):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "si_sdr"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+        with pytest.raises(UserError, match=r"scores/si_sdr: has 3 utterances, summary.json says 5: half written"):
+            run_compare(recipe)
+
+    def test_score_that_is_no_number(self, recipe):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "si_sdr"
+        path.write_text(path.read_text().replace("spk1-utt1 ", "spk1-utt1 x"))
+        with pytest.raises(UserError, match=r"scores/si_sdr:4: 'x.*' is not a number"):
+            run_compare(recipe)
+
+    def test_summary(self, recipe):
+        (recipe / "exp" / "noisy" / "enhanced_test" / "summary.json").write_text("{")
+        with pytest.raises(UserError, match=r"summary.json: damaged, not JSON"):
+            run_compare(recipe)
+
+    def test_nothing_is_scored(self, tmp_path):
+        (tmp_path / "exp" / "train_x" / "checkpoints").mkdir(parents=True)
+        with pytest.raises(UserError, match="none of the folders holds scores"):
+            run_compare(tmp_path)
+
+
+def test_two_experiments_of_one_name_are_told_apart(recipe, tmp_path):
+    other = tmp_path / "other" / "exp" / "train_half"
+    shutil.copytree(recipe / "exp" / "train_half", other)
+    argv = [str(p) for p in (*recipe.glob("exp/*"), other)]
+    compare.main([*argv, "--out", str(recipe / "RESULTS.md"), "--no_plots"])
+    names = [row[0] for row in rows((recipe / "RESULTS.md").read_text(), "## Test set test")[2:]]
+    assert names == ["noisy", "corpus/exp/train_half", "other/exp/train_half", "train_worse_x"]
+
+
+class TestPublished:
+    ENTRY = "{system: A, test_set: test, metric: si_sdr, value: 9, source: 'A et al., 2020', status: figure}"
+
+    def test_is_shown_apart(self, recipe):
+        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n")
+        page = run_compare(recipe, "--no_plots")
+        ours, theirs = page.split("## Published elsewhere")
+        assert "| A |" not in ours
+        assert rows(theirs, "Not our runs")[2] == ["test", "SI-SDR (dB)", "A", "9", "figure", "A et al., 2020"]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("si_sdr", "sisdr", r"entry 1 \(A\): there is no metric 'sisdr'; did you mean 'si_sdr'"),
+            ("status: figure", "status: sure", "status 'sure' is none of verified, figure, recalled"),
+            ("status: figure", "state: figure", "unknown key 'state'; an entry has system, test_set"),
+            (", status: figure", "", "missing key 'status'"),
+            ("value: 9", "value: high", "value 'high' is not a number"),
+        ],
+    )
+    def test_entries_that_cannot_be_right_are_refused(self, recipe, old, new, message):
+        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n".replace(old, new))
+        with pytest.raises(UserError, match=message):
+            run_compare(recipe, "--no_plots")
+        assert not (recipe / "RESULTS.md").exists()
+
+
+class TestPlots:
+    def test_are_pictures_beside_the_experiments(self, recipe):
+        run_compare(recipe)
+        for name in ("train_half/curves.png", "train_half/enhanced_test/spectrograms.png"):
+            assert (recipe / "exp" / name).read_bytes().startswith(b"\x89PNG")
+        assert not (recipe / "exp" / "noisy" / "enhanced_test" / "spectrograms.png").exists()
+
+    def test_show_the_utterance_of_median_improvement(self, recipe, monkeypatch):
+        from matplotlib.figure import Figure
+
+        titles = []
+        monkeypatch.setattr(Figure, "suptitle", lambda self, text: titles.append(text))
+        run_compare(recipe)
+        found = [
+            read_table(recipe / "exp" / s / "enhanced_test" / "scores" / "si_sdr") for s in ("train_half", "noisy")
+        ]
+        gains = {utt: float(found[0][utt]) - float(found[1][utt]) for utt in found[0]}
+        median = sorted(gains, key=gains.get)[2]
+        assert titles[0] == f"train_half, test: {median} (median improvement)"
+
+    def test_audio_that_is_gone_is_no_reason_to_fail(self, recipe, caplog):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
+        path.write_text(path.read_text().replace('"ref": "', '"ref": "/gone'))
+        assert "train_half" in run_compare(recipe)
+        assert not (path.parent / "spectrograms.png").exists()
