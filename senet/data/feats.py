@@ -147,7 +147,7 @@ class RawStatistics(_Stage):
             **self.config,
             "utterances": len(seconds),
             "hours": round(float(seconds.sum()) / 3600, 4),
-            "seconds": {f.__name__: round(float(f(seconds)), 4) for f in (np.min, np.mean, np.median, np.max)},
+            "seconds": {f.__name__: round(float(f(seconds)), 6) for f in (np.min, np.mean, np.median, np.max)},
         }
         for name in self.signals:
             rms, peak = (np.fromiter((v for _, v in self._column(name, what)), float) for what in ("rms", "peak"))
