@@ -42,7 +42,7 @@ HELPS = ["senet --help", *(f"{name} --help" for name in commands())]
 MANIFEST_TOOLS = [
     "validate data/a",
     "validate --fix data/a",
-    "datadir copy data/a data/b --utt_prefix x-",
+    "datadir copy data/a data/b --utt_prefix x- --spk_prefix x-",
     "datadir combine --allow_missing data/c data/a data/b",
     "datadir subset data/a 1 data/d --first",
     "datadir split data/a 2",
