@@ -5,12 +5,13 @@ when all is well. Faults are named as file:line.
 """
 
 import argparse
+import itertools
 import re
 import sys
 
 from senet.bin import run, setup_logging
 
-_SHOWN = 50  # problems printed per folder
+_SHOWN = 10  # problems printed per file
 
 
 def get_parser():
@@ -84,13 +85,15 @@ def main(argv=None):
     return 0 if sound else 1
 
 
-def _print_all(lines, headline, out):
-    if headline and lines:
-        print(headline % len(lines), file=out)
-    for line in lines[:_SHOWN]:
-        print(line, file=out)
-    if len(lines) > _SHOWN:
-        print(f"... and {len(lines) - _SHOWN} more", file=out)
+def _print_all(problems, headline, out):
+    if headline and problems:
+        print(headline % len(problems), file=out)
+    for path, group in itertools.groupby(sorted(problems, key=lambda problem: str(problem.path)), lambda p: p.path):
+        group = list(group)
+        for problem in group[:_SHOWN]:
+            print(problem, file=out)
+        if len(group) > _SHOWN:
+            print(f"{path}: and {len(group) - _SHOWN} more", file=out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ readers here refuse the same damage with the same words: ``file:line``, what was
 found, what to do.
 """
 
+import functools
 import hashlib
 import itertools
 import mmap
@@ -44,17 +45,15 @@ class Scp:
     def __init__(self, path, allow_pipes=False):
         self.path = Path(path)
         self.allow_pipes = allow_pipes
-        starts, digest = [], hashlib.blake2b(digest_size=16)
-        position, relative = 0, None
+        self._starts = np.zeros(_count_lines(self.path) + 1, np.int64)  # the last is the end of the file
+        digest, relative, line = hashlib.blake2b(digest_size=16), None, 0
         for block, keys, rows in _blocks(self.path, allow_pipes):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
-            starts.append(position + ends)
-            position += len(block)
+            np.add(ends, self._starts[line], out=self._starts[line + 1 : line + 1 + len(keys)])
+            line += len(keys)
             digest.update(b"\n".join(keys) + b"\n")
             if relative is None:
                 relative = next((v.rstrip() for _, v in rows if v[:1] != b"/" and v.rstrip()[-1:] != b"|"), None)
-        # One sentinel more than there are lines, so that line i is starts[i]:starts[i + 1].
-        self._starts = np.concatenate([np.zeros(1, np.int64), *starts])
         self.keys_digest = digest.digest()  # equal for two files exactly when all their keys are
         self._relative = relative and relative.decode()
         self._root = None
@@ -136,17 +135,17 @@ def read_ints(path):
 
 def read_ints_and_digest(path):
     """``read_ints``, and the ``keys_digest`` that a Scp of the same keys has."""
-    values, digest = [], hashlib.blake2b(digest_size=16)
+    values, digest, line = np.empty(_count_lines(path), np.int64), hashlib.blake2b(digest_size=16), 0
     for _, keys, rows in _blocks(path, allow_pipes=True):
         try:
-            values.append(np.array([int(value) for _, value in rows], np.int64))
+            values[line : line + len(rows)] = [int(value) for _, value in rows]
         except (ValueError, OverflowError):
             n, value = next((n, v) for n, (_, v) in enumerate(rows, 1) if not re.fullmatch(rb"[+-]?\d{1,18}\s*", v))
-            line = sum(map(len, values)) + n
             found = value.decode().rstrip()
-            raise UserError(f"{path}:{line}: '{found}' is not a whole number of at most 18 digits; {_MEND}") from None
+            raise UserError(f"{path}:{line + n}: '{found}' is no whole number of at most 18 digits; {_MEND}") from None
         digest.update(b"\n".join(keys) + b"\n")
-    return np.concatenate(values), digest.digest()
+        line += len(rows)
+    return values, digest.digest()
 
 
 def read_rows(path):
@@ -204,6 +203,12 @@ def spk2utt(utt2spk):
     for utt, spk in utt2spk:
         speakers.setdefault(spk, []).append(utt)
     return ((spk, " ".join(utts)) for spk, utts in sorted(speakers.items()))
+
+
+def _count_lines(path):
+    """To allocate what is held per line once, in its final size."""
+    with open(path, "rb") as f:
+        return sum(block.count(b"\n") for block in iter(functools.partial(f.read, _BLOCK), b""))
 
 
 def _blocks(path, allow_pipes):
