@@ -166,9 +166,8 @@ class LowLatencyNet(SpectralModel):
             delta = [phasor.real, phasor.imag] if self.delta_encoding == "cossin" else [phasor.angle() / torch.pi]
             weight = compress_magnitude(scaled, self.exponent) if self.delta_weighting else 1.0
             channels += [weight * part for part in delta]
-        return torch.stack([part.transpose(1, 2) for part in channels], 3).permute(
-            0, 3, 1, 2
-        )  # channels last in memory
+        x = torch.stack([channel.transpose(1, 2) for channel in channels], 3)  # B, T, F, C
+        return x.permute(0, 3, 1, 2)  # and so channels last in memory
 
     def input_level(self, spec: Tensor) -> Tensor | float:
         """RMS that the inputs are divided by: (B, 1, 1) or, cumulative, (B, 1, T)."""
