@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from senet.data.audio import AudioError
 from senet.data.batching import BatchOrder
+from senet.data.datadir import DataDir
 from senet.data.items import Spectra, Waveforms
 from senet.errors import UserError
 
@@ -62,7 +63,10 @@ class Batches(Dataset):
         if crop is not None and crop < 1:
             raise UserError(f"crop_seconds: {crop_seconds}, expected more than 0 seconds")
         self.datadir, self.seed, self.shuffle, self.bad_audio = datadir, seed, shuffle, bad_audio
-        self.items = Spectra(feats, sample_rate, crop) if feats else Waveforms(datadir, sample_rate, crop)
+        data = DataDir(datadir)
+        if data.clean is None:
+            raise UserError(f"{data.path / 'spk1.scp'}: missing; training needs the clean signal of each noisy one")
+        self.items = Spectra(data, feats, sample_rate, crop) if feats else Waveforms(data, sample_rate, crop)
         self._order = BatchOrder(
             self.items.num_samples, batch_size, seed, shuffle=shuffle, by_length=crop is None, drop_last=drop_last
         )

@@ -22,36 +22,37 @@ import numpy as np
 from senet import shards
 from senet.data.ark import MatrixArkWriter
 from senet.data.audio import AudioError, info
-from senet.data.items import FILES, Waveforms
+from senet.data.datadir import DataDir
+from senet.data.items import Waveforms
 from senet.data.parallel import progress
-from senet.data.scp import Scp, split_value, write_table
+from senet.data.scp import split_value, write_table
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 
 SHARD_SIZE = 64  # utterances
+MANIFESTS = ("wav.scp", "spk1.scp", "noise1.scp", "spk2utt")  # to be copied, and all utt2*
 FEATURES = {"noisy": "feats", "clean": "spk1_feats"}  # signal -> name of its ark and scp
 
 
 def open_stage(feats_type, src, out, sample_rate=None, **options):
     """The stage for ``feats_type``; ``sample_rate=None`` takes that of the first utterance."""
-    scp = Scp(src / FILES["noisy"])
-    sample_rate = sample_rate or info(scp.value(0), scp.root).sample_rate
+    data = DataDir(src)
+    sample_rate = sample_rate or info(data.noisy.value(0), data.noisy.root).sample_rate
     config = {"feats_type": feats_type, "sample_rate": sample_rate}
     if feats_type == "raw":
         if out.resolve() != src.resolve():
             raise UserError(f"--out {out}: raw features are the audio itself, so it has to be --src {src}")
-        return RawStatistics(src, out / "stats", out / "stats", config)
-    return StoredFeatures(src, out, out / "ark", config | options)
+        return RawStatistics(data, out / "stats", out / "stats", config)
+    return StoredFeatures(data, out, out / "ark", config | options)
 
 
 class _Stage:
     """Shards in, records out; a subclass says what one shard makes and what all records give together."""
 
-    def __init__(self, src, out, work, config):
-        self.src, self.out, self.work, self.config = src, out, work, config
-        signals = [name for name in ("noisy", "clean") if (src / FILES[name]).exists()]
-        self.waves = Waveforms(src, config["sample_rate"], signals=signals)
-        self.signals = signals
+    def __init__(self, data, out, work, config):
+        self.src, self.out, self.work, self.config = data.path, out, work, config
+        self.waves = Waveforms(data, config["sample_rate"], signals=("noisy", "clean"))
+        self.signals = list(self.waves.scps)
 
     def run(self, job=None):
         """Make the shards of ``job`` (all when None) that are not done."""
@@ -185,7 +186,7 @@ class StoredFeatures(_Stage):
 
     def _finish(self):
         for path in sorted(self.src.iterdir()):
-            if path.name in (*FILES.values(), "spk2utt") or path.name.startswith("utt2"):
+            if path.name in MANIFESTS or path.name.startswith("utt2"):
                 with whole_file(self.out / path.name, "wb") as f:
                     f.write(path.read_bytes())
         write_table(self.out / "utt2num_frames", self._column("frames"), sort=False)

@@ -11,34 +11,30 @@ import numpy as np
 
 from senet.data.ark import read_matrix
 from senet.data.audio import AudioError, check, read_mono
-from senet.data.scp import Scp, read_ints_and_digest
+from senet.data.datadir import key_differences
+from senet.data.scp import Scp
 from senet.errors import UserError
-
-FILES = {"noisy": "wav.scp", "clean": "spk1.scp", "noise": "noise1.scp"}
 
 
 class Waveforms:
-    """Noisy, clean and, where there is noise1.scp, noise waveforms.
+    """Waveforms of a data directory.
 
     Args:
-        datadir: folder with wav.scp, spk1.scp, utt2num_samples and, optionally, noise1.scp, all of the same keys.
+        data: DataDir.
         sample_rate: Hz that all files have to have.
         crop: samples per utterance; longer ones are cut, shorter ones padded. None: whole utterances.
-        signals: the names of those to read; None: noisy, clean and, if there, noise.
+        signals: names of those to read, if the data directory has them.
 
     Attributes:
         num_samples: int64, one per utterance.
         scps: name of each signal -> its Scp.
     """
 
-    def __init__(self, datadir, sample_rate, crop=None, signals=None):
-        datadir = Path(datadir)
+    def __init__(self, data, sample_rate, crop=None, signals=("noisy", "clean", "noise")):
         self.sample_rate, self.crop = sample_rate, crop
         self._short = 0.1 * sample_rate
-        self.num_samples, keys = _lengths(datadir)
-        if signals is None:
-            signals = ["noisy", "clean"] + ["noise"] * (datadir / FILES["noise"]).exists()
-        self.scps = {name: _matching(datadir / FILES[name], keys) for name in signals}
+        self.num_samples = data.num_samples
+        self.scps = {name: getattr(data, name) for name in signals if getattr(data, name) is not None}
 
     def __len__(self):
         return len(self.num_samples)
@@ -87,7 +83,8 @@ class Spectra:
     """Stored spectra of the noisy and the clean signal, made by ``senet.bin.feats --feats_type stft``.
 
     Args:
-        featsdir: folder with feats.scp, spk1_feats.scp, utt2num_samples and feats_config.json.
+        data: DataDir that they were made of, or the copy in ``featsdir``.
+        featsdir: folder with feats.scp, spk1_feats.scp and feats_config.json.
         sample_rate: Hz that the features were made at.
         crop: as for ``Waveforms``, in samples; cuts fall between frames.
 
@@ -95,7 +92,7 @@ class Spectra:
         config: feats_config.json; its n_fft, hop_length and win_length have to be the model's.
     """
 
-    def __init__(self, featsdir, sample_rate, crop=None):
+    def __init__(self, data, featsdir, sample_rate, crop=None):
         featsdir = Path(featsdir)
         self.config = stored_config(featsdir)
         for name, wanted in {"feats_type": "stft", "sample_rate": sample_rate}.items():
@@ -104,11 +101,11 @@ class Spectra:
                     f"{featsdir / 'feats_config.json'}: {name} is {self.config.get(name)}, expected {wanted}; "
                     "run stage 3 again with that setting"
                 )
-        self.num_samples, keys = _lengths(featsdir)
-        self.scps = {
-            "noisy_stft": _matching(featsdir / "feats.scp", keys),
-            "clean_stft": _matching(featsdir / "spk1_feats.scp", keys),
-        }
+        self.num_samples = data.num_samples
+        self.scps = {"noisy_stft": Scp(featsdir / "feats.scp"), "clean_stft": Scp(featsdir / "spk1_feats.scp")}
+        for scp in self.scps.values():
+            for problem in key_differences(scp, data.noisy):
+                raise UserError(str(problem))
         self._hop = self.config["hop_length"]
         self._crop_frames = None if crop is None else 1 + crop // self._hop
 
@@ -153,22 +150,3 @@ def stored_config(featsdir):
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; stage 3 (senet.bin.feats) makes it") from None
-
-
-def _lengths(folder):
-    path = folder / "utt2num_samples"
-    if not path.exists():
-        raise UserError(f"{path}: missing; stage 2 (senet.bin.mix) makes it")
-    return read_ints_and_digest(path)
-
-
-def _matching(path, keys_digest):
-    if not path.exists():
-        raise UserError(f"{path}: missing; training needs noisy and clean signals of the same utterances")
-    scp = Scp(path)
-    if scp.keys_digest != keys_digest:
-        raise UserError(
-            f"{path}: its utterances are not those of {path.with_name('utt2num_samples')}; "
-            "run utils/fix_data_dir.sh on the folder, or make it again"
-        )
-    return scp

@@ -286,7 +286,7 @@ def test_manifests_of_other_utterances_are_never_paired(packed):
     rows = read_table(packed / "spk1.scp")
     rows["spk0-utt0000x"] = rows.pop("spk0-utt0000")
     write_table(packed / "spk1.scp", rows.items())
-    with pytest.raises(UserError, match="spk1.scp: its utterances are not those of"):
+    with pytest.raises(UserError, match="spk1.scp:1: 'spk0-utt0000' of wav.scp:1 is missing"):
         make(packed)
 
 

@@ -13,7 +13,6 @@ from senet.bin.feats import main
 from senet.data import feats
 from senet.data.audio import write_wav
 from senet.data.dataset import Batches
-from senet.data.items import Spectra
 from senet.data.scp import read_ints, read_table, write_table
 from senet.dsp.fbank import Fbank
 from senet.errors import UserError
@@ -341,10 +340,10 @@ def test_an_ark_that_was_cut_stops_training_with_the_utterance(audio, stage):
     assert sum(batch["skipped"] for batch in loaded) == 1 and [len(b["ids"]) for b in loaded] == [4, 4, 3]
 
 
-def test_other_features_and_other_rates_are_refused(audio, stage):
+def test_other_features_and_other_rates_are_refused(audio, stage, tmp_path):
     with pytest.raises(UserError, match="feats_type is fbank, expected stft"):
-        Spectra(stage("fbank"), RATE)
+        batches(tmp_path / "raw", stage("fbank"))
     with pytest.raises(UserError, match="sample_rate is 16000, expected 8000"):
-        Spectra(stage("stft"), 8000)
+        batches(tmp_path / "raw", stage("stft"), sample_rate=8000)
     with pytest.raises(UserError, match=r"feats_config.json: missing; stage 3"):
-        Spectra(stage("raw"), RATE)
+        batches(tmp_path / "raw", stage("raw"))
