@@ -186,12 +186,13 @@ LOOKAHEADS = [
 def test_the_first_changed_frame_comes_lookahead_frames_before_the_changed_input(lookahead, form):
     conf = {"causal": True, "lookahead": lookahead, "lookahead_form": form}
     model = build(**conf, delta_phase="baseband", level="cumulative").double()
-    spec = torch.randn(1, 257, 260, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    spec = torch.randn(1, 257, 120, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     changed = spec.clone()
-    changed[:, :, 200:] *= 5j
-    masks = [model.network(s)[0] / s for s in (spec, changed)]
+    changed[:, :, 100:] *= 5j
+    with torch.no_grad():
+        masks = [model.network(s)[0] / s for s in (spec, changed)]
     difference = (masks[0] - masks[1]).abs().amax((0, 1))
-    first = 200 - lookahead
+    first = 100 - lookahead
     assert difference[:first].max() < 1e-12 < 1e-7 < difference[first]
 
 
@@ -203,7 +204,8 @@ def test_latency_in_samples_is_kept_and_tight(lookahead, form):
     x = noise(1, 160 * (60 + lookahead)).double()
     changed = x.clone()
     changed[:, n:] = 1e4 * noise(1, x.shape[1] - n, seed=1)
-    difference = (model(x) - model(changed))[0].abs()
+    with torch.no_grad():
+        difference = (model(x) - model(changed))[0].abs()
     first = difference.nonzero()[0].item()
     # The periodic window starts with a zero and so is 399 samples long: what sample n changes starts 398 before it.
     assert n - model.latency <= first <= n - model.latency + 2
