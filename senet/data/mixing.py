@@ -15,6 +15,7 @@ from senet.dsp.level import from_db, rms
 from senet.errors import UserError
 
 FULL_SCALE = 32768
+_BLOCK = 8192
 
 
 def assemble(parts, sources, *, equal_rms=False):
@@ -53,23 +54,34 @@ def mix(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"):
         peak: largest magnitude allowed, full scale = 1.
         on_clip: ``scale_all`` or ``none``.
     Returns:
-        int16 (noisy, clean, noise), each (N,), and the number of clipped samples.
+        int16 (3, N): noisy, clean, noise; and the number of clipped samples.
     """
-    clean = speech * (from_db(level_db) * FULL_SCALE / rms(speech))
-    noise = noise * (from_db(level_db - snr_db) * FULL_SCALE / rms(noise))
+    gains = [from_db(level_db) * FULL_SCALE / rms(speech), from_db(level_db - snr_db) * FULL_SCALE / rms(noise)]
     if on_clip == "scale_all":
-        largest = max(np.abs(clean + noise).max(), np.abs(clean).max(), np.abs(noise).max())
+        largest = max(float(np.abs(x).max()) for s, n in _blocks(speech, noise, gains) for x in (s + n, s, n))
         if largest >= peak * FULL_SCALE:
-            clean, noise = clean * (peak * FULL_SCALE / largest), noise * (peak * FULL_SCALE / largest)
-    clean, noise = np.rint(clean).astype(np.int64), np.rint(noise).astype(np.int64)
-    return to_int16(clean + noise, clean, noise)
+            gains = [gain * peak * FULL_SCALE / largest for gain in gains]
+    stored, clipped, start = np.empty((3, len(speech)), np.int16), 0, 0
+    for s, n in _blocks(speech, noise, gains):
+        s, n = np.rint(s), np.rint(n)
+        clipped += store((s + n, s, n), stored[:, start : start + len(s)])
+        start += len(s)
+    return stored, clipped
 
 
-def to_int16(*signals):
-    """Integer signals (N,) as a list of int16 arrays, and the number of samples that had to be clipped."""
-    limited = [np.clip(x, -FULL_SCALE, FULL_SCALE - 1) for x in signals]
-    clipped = sum(int(np.count_nonzero(a != b)) for a, b in zip(limited, signals, strict=True))
-    return [x.astype(np.int16) for x in limited], clipped
+def _blocks(speech, noise, gains):
+    """Both signals scaled, in pieces that stay in the processor's cache: several times faster than as a whole."""
+    for i in range(0, len(speech), _BLOCK):
+        yield speech[i : i + _BLOCK] * gains[0], noise[i : i + _BLOCK] * gains[1]
+
+
+def store(signals, out):
+    """Put signals of whole numbers into ``out`` int16 (signals, N); returns how many samples had to be clipped."""
+    clipped = 0
+    for x, target in zip(signals, out, strict=True):
+        target[:] = limited = np.clip(x, -FULL_SCALE, FULL_SCALE - 1)
+        clipped += int(np.count_nonzero(limited != x))
+    return clipped
 
 
 class Mixer:
@@ -90,7 +102,7 @@ class Mixer:
             raise UserError(f"plan: level_of={settings['level_of']} is not known here; it was made by a newer senet")
 
     def render(self, line):
-        """int16 [noisy, clean, noise], each (line.num_samples,), and the number of clipped samples."""
+        """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples."""
         if line.rir is not None:
             raise UserError(
                 f"plan: '{line.utt}' asks for the room impulse response '{line.rir}', which this version cannot apply"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from senet.data import audio
-from senet.data.mixing import FULL_SCALE, to_int16
+from senet.data.mixing import FULL_SCALE, store
 from senet.data.parallel import parallel_map
 from senet.data.plan import Line, Part
 from senet.data.prepare import fingerprint
@@ -78,7 +78,7 @@ class Pairs:
         return lines, h.hexdigest()[:12]
 
     def render(self, line):
-        """int16 [noisy, clean, noise], each (line.num_samples,), and the number of clipped samples."""
+        """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples."""
         signals = []
         for scp in self.scps:
             value = scp[line.utt]
@@ -96,6 +96,7 @@ class Pairs:
         if self.on_clip == "scale_all" and largest > FULL_SCALE - 1:
             gain = self.peak * FULL_SCALE / largest
             noisy, clean, noise = noisy * gain, clean * gain, noise * gain
-        clean, noisy = np.rint(clean).astype(np.int64), np.rint(noisy).astype(np.int64)
-        noise = np.rint(noise).astype(np.int64) if len(signals) > 2 else noisy - clean
-        return to_int16(noisy, clean, noise)
+        noisy, clean = np.rint(noisy), np.rint(clean)
+        noise = np.rint(noise) if len(signals) > 2 else noisy - clean
+        stored = np.empty((3, line.num_samples), np.int16)
+        return stored, store((noisy, clean, noise), stored)

@@ -69,7 +69,7 @@ def synthesise(out, plan, mixer, job=None):
     Args:
         out: dump/raw/<set>.
         plan: Plan.
-        mixer: has ``render(line) -> ([noisy, clean, noise] int16, clipped samples)``.
+        mixer: has ``render(line) -> (int16 (3, N) of noisy, clean, noise; number of clipped samples)``.
     """
     rate = int(plan.settings["sample_rate"])
     mine = shards.my_shards(len(plan), SHARD_SIZE, job)

@@ -4,20 +4,23 @@ import math
 
 import numpy as np
 
-_BLOCK = 1 << 20
+_BITS = 18
+_BLOCK = 1 << 14  # samples; up to 2**(53 - 2 * _BITS) squares add up in a double without rounding
 
 
 def mean_square(x):
-    """Mean of squares of ``x`` (N,), full scale = 1; 0.0 for no samples.
+    """Mean of squares of ``x`` (N,), finite; 0.0 for no samples.
 
-    The sum is taken over integers (steps of 2**-20, exact for 16-bit recordings), so it does not depend
-    on the order in which a processor adds: a gain derived from it is the same on every machine.
+    The sum is taken over whole numbers (2**-18 of the largest magnitude; exact for 16-bit recordings), so it does
+    not depend on the order in which a processor adds: a gain derived from it is the same on every machine.
     """
-    total = 0
+    x = np.asarray(x)
+    exponent = math.frexp(float(np.abs(x).max(initial=0.0)))[1]  # |x| < 2**exponent
+    scale, total = x.dtype.type(2.0 ** (_BITS - exponent)), 0
     for i in range(0, len(x), _BLOCK):
-        steps = np.rint(np.asarray(x[i : i + _BLOCK], np.float64) * 2.0**20).astype(np.int64)
+        steps = np.rint(x[i : i + _BLOCK] * scale).astype(np.float64)
         total += int(np.dot(steps, steps))
-    return total / (len(x) * 2.0**40) if len(x) else 0.0
+    return math.ldexp(total / len(x), 2 * (exponent - _BITS)) if total else 0.0
 
 
 def rms(x):

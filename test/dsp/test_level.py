@@ -11,6 +11,12 @@ def test_agrees_with_the_plain_formula():
     assert math.isclose(rms(x), 0.1, rel_tol=0.02)
 
 
+def test_any_scale_is_measured_alike():
+    x = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    for gain in (2.0**-100, 1e-5, 1e-3, 1.0, 32768.0, 1e9):
+        assert math.isclose(rms(gain * x.astype(np.float64)), gain * rms(x), rel_tol=1e-5)
+
+
 def test_does_not_depend_on_the_order_of_the_sum():
     x = np.random.default_rng(0).standard_normal(3 << 20).astype(np.float32)
     assert mean_square(x) == mean_square(x[::-1]) == mean_square(np.sort(x))
