@@ -29,6 +29,7 @@ class Batches(Dataset):
         seed: of the order and the crops.
         shuffle: for training; otherwise the manifest's order and the same crops in every epoch.
         feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
+        stft: the model's ``STFT``; stored spectra of other sizes are refused. None: any.
         bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next utterance in its place.
         drop_last: leave out the last batch of an epoch when it is not full.
 
@@ -52,6 +53,7 @@ class Batches(Dataset):
         seed,
         shuffle=True,
         feats=None,
+        stft=None,
         bad_audio="raise",
         drop_last=False,
     ):
@@ -66,7 +68,10 @@ class Batches(Dataset):
         data = DataDir(datadir)
         if data.clean is None:
             raise UserError(f"{data.path / 'spk1.scp'}: missing; training needs the clean signal of each noisy one")
-        self.items = Spectra(data, feats, sample_rate, crop) if feats else Waveforms(data, sample_rate, crop)
+        if feats:
+            self.items = Spectra(data, feats, sample_rate, crop, stft)
+        else:
+            self.items = Waveforms(data, sample_rate, crop)
         self._order = BatchOrder(
             self.items.num_samples, batch_size, seed, shuffle=shuffle, by_length=crop is None, drop_last=drop_last
         )

@@ -87,26 +87,29 @@ class Spectra:
         featsdir: folder with feats.scp, spk1_feats.scp and feats_config.json.
         sample_rate: Hz that the features were made at.
         crop: as for ``Waveforms``, in samples; cuts fall between frames.
-
-    Attributes:
-        config: feats_config.json; its n_fft, hop_length and win_length have to be the model's.
+        stft: the ``STFT`` whose n_fft, hop_length and win_length they must have; None: any.
+    Raises:
+        UserError: features of another kind, rate or size.
     """
 
-    def __init__(self, data, featsdir, sample_rate, crop=None):
+    def __init__(self, data, featsdir, sample_rate, crop=None, stft=None):
         featsdir = Path(featsdir)
-        self.config = stored_config(featsdir)
-        for name, wanted in {"feats_type": "stft", "sample_rate": sample_rate}.items():
-            if self.config.get(name) != wanted:
+        config = stored_config(featsdir)
+        expected = {"feats_type": "stft", "sample_rate": sample_rate}
+        if stft is not None:
+            expected |= {name: getattr(stft, name) for name in ("n_fft", "hop_length", "win_length")}
+        for name, value in expected.items():
+            if config.get(name) != value:
                 raise UserError(
-                    f"{featsdir / 'feats_config.json'}: {name} is {self.config.get(name)}, expected {wanted}; "
-                    "run stage 3 again with that setting"
+                    f"{featsdir / 'feats_config.json'}: {name} is {config.get(name)}, {value} expected by the model; "
+                    f"run stage 3 again with --{name} {value}"
                 )
         self.num_samples = data.num_samples
         self.scps = {"noisy_stft": Scp(featsdir / "feats.scp"), "clean_stft": Scp(featsdir / "spk1_feats.scp")}
         for scp in self.scps.values():
             for problem in key_differences(scp, data.noisy):
                 raise UserError(str(problem))
-        self._hop = self.config["hop_length"]
+        self._hop, self._bins = config["hop_length"], config["n_fft"] // 2 + 1
         self._crop_frames = None if crop is None else 1 + crop // self._hop
 
     def key(self, i):
@@ -131,7 +134,7 @@ class Spectra:
         """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
         lengths = np.array([length for _, length in parts])
         frame_lengths = 1 + lengths // self._hop
-        bins = self.config["n_fft"] // 2 + 1
+        bins = self._bins
         # Frame after frame in memory, which is how torch.stft lays its result out too.
         shape = len(parts), self._crop_frames or frame_lengths.max(), bins
         batch = {name: np.zeros(shape, np.complex64) for name in parts[0][0]}

@@ -15,6 +15,7 @@ from senet.data.audio import write_wav
 from senet.data.dataset import Batches
 from senet.data.scp import read_ints, read_table, write_table
 from senet.dsp.fbank import Fbank
+from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.losses.spectral import CompressedSpectrum
 from senet.models.lowlatency import LowLatencyNet
@@ -341,9 +342,12 @@ def test_an_ark_that_was_cut_stops_training_with_the_utterance(audio, stage):
 
 
 def test_other_features_and_other_rates_are_refused(audio, stage, tmp_path):
-    with pytest.raises(UserError, match="feats_type is fbank, expected stft"):
+    with pytest.raises(UserError, match="feats_type is fbank, stft expected"):
         batches(tmp_path / "raw", stage("fbank"))
-    with pytest.raises(UserError, match="sample_rate is 16000, expected 8000"):
+    with pytest.raises(UserError, match="sample_rate is 16000, 8000 expected"):
         batches(tmp_path / "raw", stage("stft"), sample_rate=8000)
+    with pytest.raises(UserError, match="hop_length is 160, 128 expected by the model; .* --hop_length 128"):
+        batches(tmp_path / "raw", tmp_path / "stft", stft=STFT(hop_length=128))
+    assert batches(tmp_path / "raw", tmp_path / "stft", stft=STFT())[0, 0]["noisy_stft"].shape[1] == 257
     with pytest.raises(UserError, match=r"feats_config.json: missing; stage 3"):
         batches(tmp_path / "raw", stage("raw"))
