@@ -128,7 +128,9 @@ def test_two_at_once_install_once(house):
     assert len(asked(bin_dir)) == 3  # torch, torchaudio, the rest
 
 
-@pytest.mark.parametrize("options, message", [(["--actve"], "unknown option '--actve'"), (["--torch"], "needs a value")])
+@pytest.mark.parametrize(
+    "options, message", [(["--actve"], "unknown option '--actve'"), (["--torch"], "needs a value")]
+)
 def test_wrong_options_are_refused(house, options, message):
     bin_dir, run = house
     refused = run(*options)

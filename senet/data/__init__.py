@@ -1,0 +1,1 @@
+"""Manifests, audio files, mixing, data sets and batches."""
