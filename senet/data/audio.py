@@ -1,6 +1,6 @@
 """Reading and writing audio, in files and in arks, with what is stored checked.
 
-A value is the second column of a wav.scp: the path of an audio file, or ``path.ark:offset``.
+A value is the second column of a wav.scp: the path of an audio file, or ``path.ark:offset``; or a Path.
 In memory audio is float32 in [-1, 1), shape (N,) or (N, C); on the disk it is int16:
 ``round(x * 32768)`` clipped to [-32768, 32767], and reading divides by 32768.
 

@@ -112,7 +112,7 @@ class _Content(io.RawIOBase):
 
 def open_entry(value, root):
     """The Entry of a value of a scp; AudioError unless its header is sound and the bytes it claims are there."""
-    path, offset = split_value(value)
+    path, offset = (os.fspath(value), None) if isinstance(value, os.PathLike) else split_value(value)
     path = os.path.join(root, path) if root is not None else path
     where = path if offset is None else f"{path}:{offset}"
     file = _open(path, where)
