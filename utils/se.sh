@@ -62,6 +62,7 @@ END
 # shellcheck source=utils/parse_options.sh
 . "$SENET_ROOT/utils/parse_options.sh"
 [ $# -eq 0 ] || { usage >&2; echo "se.sh: what is '$*'? Options come as --name value" >&2; exit 2; }
+# shellcheck source=SCRIPTDIR/../egs/mini/cmd.sh
 . ./cmd.sh
 
 stage_number() { # a stage's number, from its number or name
@@ -83,8 +84,9 @@ done
 
 words() { # words VARIABLE TEXT: splits the text as a shell does, into an array
   local split
+  [ -n "$2" ] || return 0
   split=$(stage.py words "$2")
-  mapfile -t "$1" < <(printf %s "${split:+$split$'\n'}")
+  mapfile -t "$1" <<< "$split"
 }
 
 corpus_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
@@ -269,7 +271,8 @@ stage_report() {
   if $list || $dry_run; then echo "$k report    always made anew: $results"; return; fi
   run python -m senet.bin.compare "$expdir"/*/ --out "$results"
   cat "$results"
-  log "table: $PWD/$results; model: $PWD/$exp; enhanced audio: $exp/enhanced_<set>/wav; scores: $exp/enhanced_<set>/scores"
+  log "table: $(realpath "$results")"
+  log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
 }
 
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"

@@ -1,0 +1,237 @@
+"""What is known about one unit of a recipe's work (see stage.py): its record, its inputs, and what follows from them.
+
+Standard library only: the driver asks many times.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from senet.errors import UserError  # noqa: E402
+from senet.files import sha256, write_json  # noqa: E402
+
+LOG_FOLDERS = ("log", "logdir", "q")
+
+
+def walk(root):
+    """Files below ``root``, relative, sorted; without hidden ones, logs, and folders that are a unit's own root."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        below = Path(folder)
+        folders[:] = [
+            f for f in folders if f[0] != "." and f not in LOG_FOLDERS and not (below / f / ".stages").is_dir()
+        ]
+        found += [(below / f).relative_to(root).as_posix() for f in files if f[0] != "."]
+    return sorted(found)
+
+
+def record_path(name, root):
+    return Path(root, ".stages", f"{name}.json")
+
+
+def made_since(path, record, root):
+    """Files in ``root`` that were not there when the unit began, and that no other unit in it has recorded."""
+    others = set(record["before"])
+    for sibling in path.parent.glob("*.json"):
+        if sibling != path:
+            others.update(read_record(sibling)["outputs"])
+    return [p for p in walk(root) if p not in others]
+
+
+def read_record(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise UserError(f"{path}: not a stage record; remove it to do the stage again") from None
+
+
+def content(path):
+    """Fingerprint of an input; None when it is missing, or is the record of a unit that is not done.
+
+    A record stands for what its unit made; without one, a folder was made by other means. Of a folder, the manifests
+    in it count; of a YAML file, everything but comment lines.
+    """
+    path = Path(path)
+    if path.parent.name == ".stages":
+        record = read_record(path)
+        if record is None:
+            return "no record"
+        return record["identity"] if record["state"] == "done" else None
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+        return digest([(p.name, sha256(p)) for p in files]) if files else None
+    if not path.is_file():
+        return None
+    if path.suffix in (".yaml", ".yml"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return digest([line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")])
+    return sha256(path)
+
+
+def listing(folder):
+    """Fingerprint of a corpus: names, sizes and times of all files below, without opening any."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(here, name)
+            with contextlib.suppress(FileNotFoundError):  # a dangling link
+                status = os.stat(path)
+                found.append((os.path.relpath(path, folder), status.st_size, status.st_mtime_ns))
+    return digest(found) if found else None
+
+
+def digest(value):
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def process(pid):
+    """Names a running process so that a later one with the same number differs; None when it does not run."""
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as f:
+            return f"{pid} {socket.gethostname()} {f.read().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return None
+
+
+class Unit:
+    """One unit of work.
+
+    Args:
+        name, root: where its state is kept and its outputs are.
+        options: list of text that is part of its identity.
+        inputs: list of [stage that makes them or "", path, path, ...].
+        corpora: folders of recordings that it reads.
+        experiment: its outputs are never removed, and other data are refused.
+        keep: folders in ``root`` that the command itself keeps up to date.
+    Attributes:
+        inputs: {path: fingerprint, or None when it is missing}. maker: {path: stage that makes it}.
+        record: what an earlier ``begin`` or ``finish`` wrote, or None.
+    """
+
+    def __init__(self, name, root, *, options=(), inputs=(), corpora=(), experiment=False, keep=()):
+        self.name, self.root = name, Path(root)
+        self.path = record_path(name, root)
+        self.record = read_record(self.path)
+        self.experiment, self.keep, self.options = experiment, keep, list(options)
+        self.inputs, self.maker = {}, {}
+        for maker, *paths in inputs:
+            for path in paths:
+                self.inputs[path], self.maker[path] = content(path), maker
+        for folder in corpora:  # one that is gone has not changed: what was made from it stays good
+            was = self.record and self.record["inputs"].get(folder)
+            self.inputs[folder], self.maker[folder] = listing(folder) or was or "absent", ""
+        self.identity = digest([self.options, sorted(self.inputs.items())])
+
+    def missing(self):
+        return [path for path, found in self.inputs.items() if found is None]
+
+    def changes(self):
+        """What differs from the recorded unit: paths, and 'the options'."""
+        old = self.record["inputs"]
+        paths = [p for p in sorted(old.keys() | self.inputs.keys()) if old.get(p) != self.inputs.get(p)]
+        new = [o for o in self.options if o not in self.record["options"]]
+        gone = [o for o in self.record["options"] if o not in self.options]
+        options = [f"options ({' '.join(gone) or 'nothing'} -> {' '.join(new) or 'nothing'})"] if new or gone else []
+        return paths, options
+
+    def damaged(self):
+        """Outputs of a finished unit that are gone or have another size."""
+        sizes = self.record["outputs"]
+        return [p for p in sizes if not (self.root / p).is_file() or (self.root / p).stat().st_size != sizes[p]]
+
+    def state(self):
+        """One line: ``done WHEN``, ``new``, ``partly: why``, ``stale: why``, or ``missing input: which``."""
+        if missing := self.missing():
+            maker = self.maker[missing[0]]
+            return f"missing input: {missing[0]}" + (f", which stage {maker} makes" if maker else "")
+        if self.record is None:
+            return "new"
+        if self.record["identity"] != self.identity:
+            paths, options = self.changes()
+            what = [*paths, *options]
+            return f"stale: {', '.join(what[:3])}{' and more' if len(what) > 3 else ''} changed"
+        if self.record["state"] == "begun":
+            return "partly: it was interrupted"
+        if damaged := self.damaged():
+            there = (self.root / damaged[0]).exists()
+            return f"partly: {self.root / damaged[0]} {'has another size than it had' if there else 'is gone'}"
+        return f"done {self.record['finished']}"
+
+    def made(self):
+        """Files in the root that this unit made, as far as is known."""
+        if self.record["state"] == "done":
+            return list(self.record["outputs"])
+        return made_since(self.path, self.record, self.root)
+
+    def remove(self, outputs):
+        outputs = [output for output in outputs if output.partition("/")[0] not in self.keep]
+        for output in outputs:
+            (self.root / output).unlink(missing_ok=True)
+        folders = {folder for o in outputs for folder in (self.root / o).parents if self.root in folder.parents}
+        for folder in sorted(folders, reverse=True):
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+    def begin(self, *, force, pid):
+        """Record that process ``pid`` starts the work, and remove what must not be mistaken for its result.
+
+        Raises:
+            UserError: another process is at it, or it is an experiment on data that are there no more.
+        """
+        owner = self.record and self.record["owner"]
+        if owner and owner != process(pid) and owner == process(int(owner.split()[0])):
+            raise UserError(
+                f"{self.root}: process {owner.split()[0]} is at work on {self.name} there; wait for it, or end it"
+            )
+        if self.experiment:
+            self.prepare_experiment(force)
+        elif self.record and (force or self.record["identity"] != self.identity):
+            self.remove(self.made())
+            self.record = None
+        elif self.record and self.record["state"] == "done":
+            self.remove(self.damaged())  # the command makes what is missing again
+        record = {"state": "begun", "identity": self.identity, "options": self.options, "inputs": self.inputs}
+        record["before"] = self.record["before"] if self.record else walk(self.root)
+        write_json(self.path, {**record, "outputs": {}, "owner": process(pid)})
+
+    def prepare_experiment(self, force):
+        """Training goes on in its folder, and is never thrown away; other data is another experiment."""
+        if force and self.root.exists():
+            old = self.root.parent / ".old" / f"{self.root.name}-{time.strftime('%Y%m%dT%H%M%S')}"
+            old.parent.mkdir(exist_ok=True)
+            shutil.move(self.root, old)
+            print(f"the earlier {self.root} is now {old}", file=sys.stderr)
+            self.record = None
+        elif self.record:
+            data = [p for p in self.changes()[0] if self.maker.get(p)]
+            if data:
+                raise UserError(
+                    f"{self.root} was trained on other data than is there now ({data[0]} differs). "
+                    "Give the new experiment a name of its own with --tag NAME, or train again from the start with "
+                    f"--force (which keeps the old one under {self.root.parent / '.old'})."
+                )
+
+
+def finish(name, root, required):
+    """Write the record of finished work, from the one that `begin` wrote."""
+    path, root = record_path(name, root), Path(root)
+    record = read_record(path)
+    if record is None:
+        raise UserError(f"{path}: missing, so {name} was never begun; run the stage again")
+    for output in required:
+        if not (root / output).is_file() or (root / output).stat().st_size == 0:
+            raise UserError(f"{root / output}: {name} ended without making it, or it is empty; see the logs in {root}")
+    outputs = {p: (root / p).stat().st_size for p in made_since(path, record, root)}
+    finished = time.strftime("%Y-%m-%d %H:%M:%S")
+    write_json(path, {**record, "state": "done", "outputs": outputs, "owner": None, "finished": finished})
