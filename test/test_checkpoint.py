@@ -161,6 +161,7 @@ def test_a_full_disk_leaves_the_previous_one_and_names_the_file(tmp_path, monkey
 def test_a_kill_at_any_moment_of_saving_leaves_a_readable_last(tmp_path):
     rng, reached = random.Random(1), 0
     for _ in range(20):
+        before = checkpoint.entries(tmp_path)
         pid = os.fork()
         if pid == 0:  # save until killed
             try:
@@ -168,16 +169,17 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_readable_last(tmp_path):
                     save(tmp_path, step, score=float(step % 7))
             finally:
                 os._exit(1)
-        time.sleep(rng.uniform(0.01, 0.08))
+        deadline = time.monotonic() + 60
+        while checkpoint.entries(tmp_path) == before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.04))
         os.kill(pid, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-        if checkpoint.entries(tmp_path):
-            state = checkpoint.load(tmp_path)
-            step = state["trainer"]["step"]
-            assert step == checkpoint.entries(tmp_path)[-1]["step"] >= reached  # the newest: none was refused
-            assert torch.equal(state["model"]["w"], state_of(step)["model"]["w"])
-            checkpoint.load(tmp_path, "best")
-            reached = step
-    assert reached > 20
+        state = checkpoint.load(tmp_path)
+        step = state["trainer"]["step"]
+        assert step == checkpoint.entries(tmp_path)[-1]["step"] > reached  # the newest: none was refused
+        assert torch.equal(state["model"]["w"], state_of(step)["model"]["w"])
+        checkpoint.load(tmp_path, "best")
+        reached = step
     save(tmp_path, reached + 1)
     assert {p.name for p in tmp_path.iterdir()} == {"index.json", *(e["file"] for e in checkpoint.entries(tmp_path))}

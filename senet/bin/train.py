@@ -7,6 +7,8 @@ from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 def get_parser():
     parser = config.Parser(
@@ -108,7 +110,13 @@ def main(argv=None):
         seed=args.seed,
         num_workers=args.num_workers,
     )
-    experiment.write_record(parameters=sum(p.numel() for p in model.parameters()), threads=torch.get_num_threads())
+    parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
+    experiment.write_record(parameters=parameters, threads=threads)
+    log.info(
+        "%s: %s, %s parameters; %d utterances in %d batches; %s, %d threads",
+        args.expdir, args.model, f"{parameters:,}", experiment.data["train"]["utterances"], train.num_batches(), device,
+        threads,
+    )  # fmt: skip
     try:
         trainer.fit()
     finally:
@@ -160,6 +168,7 @@ def open_data(args, model):
             sample_rate=model.sample_rate,
             seed=args.seed,
             feats=feats,
+            stft=getattr(model, "stft", None),
             bad_audio=args.bad_audio,
             **options,
         )

@@ -106,6 +106,8 @@ class Trainer:
             self._train_step(batch)
             if self.step % self.log_every == 0:
                 self._log_interval(batches)
+            elif self.speed.total_steps == 3:
+                log.info("%.3g s per step, about %s per epoch", *self._epoch_seconds(batches))
             if self.signals.received:
                 self._stop()
             if self.save_every and self.step % self.save_every == 0 and self.position < batches:
@@ -238,6 +240,11 @@ class Trainer:
             self.epoch + 1, self.max_epoch, self.step, valid["loss"],
             "best so far" if better else f"best {self.best_score:.5g}", train["train_loss"], skipped,
         )  # fmt: skip
+
+    def _epoch_seconds(self, batches):
+        """Seconds of a step and duration of an epoch, for those who wait for the first log line."""
+        per_step = self.speed.seconds_per_step()
+        return per_step, clock(per_step * batches)
 
     def _seconds_left(self, batches):
         """By this run's speed, validation included; the most it can take, as patience may end it earlier."""

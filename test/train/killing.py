@@ -50,30 +50,48 @@ def finish(folder, expdir):
     assert status == 0, f"exit status {status}, see {expdir}.log"
 
 
-def killed_often(folder, expdir, number, times, longest):
+def progress(folder, expdir):
+    """Changes with every log line and every checkpoint."""
+    stats = []
+    for name in ("train.jsonl", "checkpoints/index.json"):
+        try:
+            stat = os.stat(os.path.join(folder, expdir, name))
+        except FileNotFoundError:
+            continue
+        stats.append((name, stat.st_size, stat.st_mtime_ns))
+    return stats
+
+
+def wait_for_progress(pid, folder, expdir, events):
+    """Until so many log lines or checkpoints have come, or the run has ended."""
+    seen = progress(folder, expdir)
+    while events and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
+        now = progress(folder, expdir)
+        if now != seen:
+            seen, events = now, events - 1
+
+
+def killed_often(folder, expdir, number, times):
     """End the run ``times`` times at random moments, then let it finish; the exit statuses and the seconds to exit."""
     rng, statuses, waits = random.Random(0), [], []
-    while len(statuses) < times:
+    while len(statuses) < times and 0 not in statuses:  # 0: it was done before the signal came
         pid = start(folder, expdir)
-        time.sleep(rng.uniform(0.0, longest))
+        wait_for_progress(pid, folder, expdir, rng.randrange(4))
+        time.sleep(rng.uniform(0.0, 0.1))
         sent = time.monotonic()
         os.kill(pid, number)
-        status = wait(pid)
+        statuses.append(wait(pid))
         waits.append(time.monotonic() - sent)
-        statuses.append(status)
-        if status == 0:  # it was done before the signal came
-            break
     finish(folder, expdir)
     return {"statuses": statuses, "longest_wait": max(waits)}
 
 
 def main(folder, kills, terms):
-    begin = time.monotonic()
     finish(folder, "undisturbed")
-    longest = (time.monotonic() - begin) / 6  # so that there are many kills before it is done
     report = {
-        "killed": killed_often(folder, "killed", signal.SIGKILL, int(kills), longest),
-        "terminated": killed_often(folder, "terminated", signal.SIGTERM, int(terms), longest),
+        "killed": killed_often(folder, "killed", signal.SIGKILL, int(kills)),
+        "terminated": killed_often(folder, "terminated", signal.SIGTERM, int(terms)),
     }
     print(json.dumps(report))
 

@@ -53,11 +53,12 @@ def ended(tmp_path_factory):
     write_set(folder / "train", 12)
     write_set(folder / "valid", 3)
     (folder / "conf.yaml").write_text(CONF)
-    command = [sys.executable, Path(__file__).with_name("killing.py"), folder, "20", "8"]
+    command = [sys.executable, Path(__file__).with_name("killing.py"), folder, "20", "5"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     logs = "".join(p.read_text()[-3000:] for p in folder.glob("*.log"))
     assert done.returncode == 0, done.stderr + logs
+    print(done.stdout)  # the figures, with pytest -rP
     return folder, json.loads(done.stdout)
 
 
@@ -94,7 +95,7 @@ def test_sigterm_ends_with_143_and_soon(ended):
     folder, report = ended
     assert set(report["terminated"]["statuses"]) <= {143, -signal.SIGTERM, 0}  # -SIGTERM: before training began
     assert 143 in report["terminated"]["statuses"]
-    assert report["terminated"]["longest_wait"] < 10
+    assert report["terminated"]["longest_wait"] < 30
     assert "SIGTERM: saved at step" in (folder / "terminated.log").read_text()
 
 
