@@ -92,7 +92,7 @@ def spectrograms(result, baseline, name):
         )
         axes.set(title=title, ylabel="frequency (kHz)")
     grid[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=grid, label="power (dB below the loudest of all three)")
+    figure.colorbar(image, ax=grid, label="power (dB, 0 is the loudest of all three)")
     figure.suptitle(f"{result.path.parent.name}, {result.test_set}: {utts[i]} (median improvement)")
     return _save(figure, result.path / "spectrograms.png")
 
