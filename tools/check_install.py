@@ -37,6 +37,7 @@ PACKAGES = [
     ("pystoi", "pystoi", "STOI scores"),
     ("tensorboard", "tensorboard", "TensorBoard logs"),
     ("pytest", "pytest", "test/run.sh"),
+    ("xdist", "pytest-xdist", "test/run.sh"),
     ("hypothesis", "hypothesis", "test/run.sh"),
 ]
 
