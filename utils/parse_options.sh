@@ -40,7 +40,7 @@ __po_suggest() {
       n = distance(given, $0)
       if (index($0, given) == 1 || index(given, $0) == 1) n = min(n, 2)
       if (n <= 2 || n <= length(given) / 3) print n, "--" $0
-    }' | sort -n | head -n 3 | cut -d' ' -f2 | paste -sd' ' | sed 's/..*/ (did you mean &?)/; s/ --/, --/2g'
+    }' | sort -n | head -n 3 | awk '{ s = s (NR > 1 ? ", " : "") $2 } END { if (NR) print " (did you mean " s "?)" }'
 }
 
 __po_names=()

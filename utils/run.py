@@ -153,7 +153,8 @@ def run_all(line, indices):
     os.set_blocking(wake_writing, False)
     signal.set_wakeup_fd(wake_writing, warn_on_full_buffer=False)
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)  # the number arrives through the pipe
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored: under nohup
+            signal.signal(number, lambda *_: None)  # the number arrives through the pipe
     waiting, running, failed, stopped, deadline = list(indices), [], {}, 0, None
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < limit:

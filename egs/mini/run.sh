@@ -17,8 +17,8 @@ parse_options_known_only=true
 place=(--corpus downloads/mini --local_args "$local_args")
 if [ -n "$speech_dir$noise_dir" ]; then
   cd "$OLDPWD"
-  speech_dir=$(realpath -e "${speech_dir:?is missing: it goes together with --noise_dir}")
-  noise_dir=$(realpath -e "${noise_dir:?is missing: it goes together with --speech_dir}")
+  speech_dir=$(cd "${speech_dir:?is missing: it goes together with --noise_dir}" && pwd)
+  noise_dir=$(cd "${noise_dir:?is missing: it goes together with --speech_dir}" && pwd)
   cd "$OLDPWD"
   place=(--datadir own/data --dumpdir own/dump --expdir own/exp --corpus "${speech_dir@Q} ${noise_dir@Q}"
     --local_args "--speech_dir ${speech_dir@Q} --noise_dir ${noise_dir@Q} $local_args")

@@ -193,6 +193,16 @@ def test_a_signal_ends_the_whole_group_and_completes_log_and_status(runner, tmp_
     assert json.loads((tmp_path / "q" / "x.2.status").read_text())["signal"] == signal.SIGTERM
 
 
+def test_under_nohup_the_end_of_the_terminal_ends_nothing(runner, tmp_path):
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = runner.start("x.log", "touch", "begun;", "sleep", "1;", "touch", "ended", **ignore)
+    wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(30) == 0
+    process.communicate()
+    assert (tmp_path / "ended").exists()
+
+
 def test_what_ignores_term_is_killed(runner, tmp_path):
     (tmp_path / "deaf.sh").write_text("trap true TERM; echo $$ > pid; while true; do sleep 0.1; done\n")
     process = runner.start("x.log", "bash", "deaf.sh")
