@@ -169,6 +169,26 @@ class TestScp:
         assert enhanced == ["spk0-utt2"]
         assert files(tmp_path / "out") == first
 
+    @pytest.mark.parametrize("after", [1, 2, 3])
+    def test_a_run_that_was_killed_ends_in_the_same_bytes(self, expdir, scp, tmp_path, monkeypatch, enhanced, after):
+        run_enhance(expdir, scp, "-o", tmp_path / "out")
+        first = files(tmp_path / "out")
+        shutil.rmtree(tmp_path / "out")
+        del enhanced[:]
+        original = batch.enhance_item
+
+        def enhance_until_killed(*args):
+            if len(enhanced) == after:
+                raise SystemExit("killed")
+            return original(*args)
+
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(batch, "enhance_item", enhance_until_killed)
+            run_enhance(expdir, scp, "-o", tmp_path / "out")
+        assert not (tmp_path / "out" / "wav.scp").exists()
+        assert run_enhance(expdir, scp, "-o", tmp_path / "out") == 0
+        assert files(tmp_path / "out") == first
+
     def test_another_model_does_everything_again(self, expdir, make_experiment, scp, tmp_path, enhanced):
         run_enhance(expdir, scp, "-o", tmp_path / "out")
         first = files(tmp_path / "out")

@@ -102,6 +102,26 @@ def test_collect_before_all_jobs_are_done_names_the_first_missing(small_set, tmp
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_a_run_that_was_killed_ends_in_the_same_bytes(small_set, tmp_path, monkeypatch, after):
+    monkeypatch.setattr(scoring, "SHARD_SIZE", 2)
+    run_score(small_set, tmp_path / "undisturbed", metrics="si_sdr snr")
+    compute, calls = scoring.metrics.compute, []
+
+    def compute_until_killed(*args):
+        calls.append(args)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return compute(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(scoring.metrics, "compute", compute_until_killed)
+        run_score(small_set, tmp_path / "killed", metrics="si_sdr snr")
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    run_score(small_set, tmp_path / "killed", metrics="si_sdr snr")
+    assert files(tmp_path / "killed") == files(tmp_path / "undisturbed")
+
+
 class TestRepeatedRun:
     """What is computed again, seen by counting the calls of the metrics."""
 
