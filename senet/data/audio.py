@@ -20,6 +20,7 @@ from senet.errors import UserError
 from senet.files import whole_file
 
 __all__ = [
+    "EXTENSIONS",
     "AudioError",
     "AudioInfo",
     "WavArkWriter",

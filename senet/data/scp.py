@@ -287,7 +287,7 @@ def line_problem(line, allow_pipes=False):
     if len(row) == 1:
         return f"'{row[0]}' has no value; {_MEND}"
     if not allow_pipes and row[1].rstrip().endswith("|"):
-        return "the value is a shell command (it ends in '|'); make files of it, or pass --allow_pipes if you trust it"
+        return "the value is a shell command (it ends in '|'), which senet does not run; write its output to a file"
     return None
 
 
