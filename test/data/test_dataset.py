@@ -245,6 +245,15 @@ def test_what_replaces_bad_audio_does_not_depend_on_workers_or_start(packed):
     assert same_stream(batches.loader(0, start=2), whole[2:])
 
 
+def test_a_bad_utterance_is_counted_in_its_own_batch_only(packed):
+    lengths = read_table(packed / "utt2num_samples")
+    for utt in list(lengths)[4:6]:  # the last of the first batch and, first to replace it, the first of the second
+        put(packed, utt, samples=np.zeros(int(lengths[utt])))
+    loaded = list(make(packed, bad_audio="skip", shuffle=False).loader(0))
+    assert [batch["skipped"] for batch in loaded] == [1, 1, 0, 0, 0]
+    assert loaded[0]["ids"] == list(lengths)[:4] + list(lengths)[6:7]
+
+
 def test_an_error_in_a_worker_is_the_message_alone(packed):
     utt, n = list(read_table(packed / "utt2num_samples").items())[11]
     put(packed, utt, data=cut(packed, int(n)))
