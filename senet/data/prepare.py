@@ -4,6 +4,7 @@ Only headers are read, and a fingerprint of the content: file size and four bloc
 Files of equal content have equal fingerprints; that two different recordings share one is next to impossible.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,10 +20,8 @@ from senet.data import audio
 from senet.data.parallel import parallel_map
 from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
-from senet.files import whole_file
 
 _BLOCK = 1 << 14
-_BATCH = 2048  # files between two saves of the cache of headers
 
 
 class Source(NamedTuple):
@@ -94,18 +93,33 @@ def recording(stem):
 
 
 class _Cache:
-    """Headers and fingerprints of files that were looked at before, so that a killed run goes on where it was."""
+    """Headers and fingerprints of files that were looked at before, so that a killed run goes on where it was.
+
+    One JSON line for each look, appended; what a kill left of the last line is passed over.
+    """
 
     def __init__(self, path):
-        self.path, self.rows = path, {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        self.rows = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+        self._file.seek(0)
+        line = "\n"
+        for line in self._file:
+            with contextlib.suppress(ValueError):
                 name, *fields = json.loads(line)
                 self.rows[name] = tuple(fields)
+        if not line.endswith("\n"):
+            self._file.write("\n")
 
-    def save(self):
-        with whole_file(self.path) as f:
-            f.writelines(json.dumps([name, *fields]) + "\n" for name, fields in self.rows.items())
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def add(self, name, fields):
+        if self.rows.get(name) != fields:
+            self._file.write(json.dumps([name, *fields]) + "\n")
 
 
 def _look(path, cache):
@@ -145,31 +159,29 @@ def list_sources(src, *, speaker, cache_path, nj, bad_audio="raise", min_seconds
     if not src.is_dir():
         raise UserError(f"{src}: no such folder; give --src the folder that holds the recordings")
     paths = audio.find_audio(src)
-    cache = _Cache(cache_path)
     sources, bad, short, taken = [], [], 0, set()
-    looked = parallel_map(lambda path: _look(path, cache), paths, nj, f"{src}: headers read")
-    for i, (path, row) in enumerate(zip(paths, looked, strict=True), 1):
-        if isinstance(row, UserError):
-            if bad_audio == "raise":
-                cache.save()
-                raise UserError(f"{row} (or pass --bad_audio skip to leave out files that cannot be read)")
-            bad.append(row)
-            continue
-        cache.rows[str(path)] = row
-        if i % _BATCH == 0:
-            cache.save()
-        _, _, frames, rate, channels, content = row
-        if frames < min_seconds * rate:
-            short += 1
-            continue
-        utt, spk = name_source(path, src, speaker)
-        if utt in taken:  # a.wav beside a.flac, or names that differ only in letters an id cannot have
-            utt = next(name for n in itertools.count(2) if (name := f"{utt}_{n}") not in taken)
-            spk = utt if speaker == "file" else spk
-        taken.add(utt)
-        origin = recording(path.stem) or utt
-        sources.append(Source(utt, spk, str(path), frames, rate, channels, content, noise_type(path, src), origin))
-    cache.save()
+    with (
+        _Cache(cache_path) as cache,
+        contextlib.closing(parallel_map(lambda path: _look(path, cache), paths, nj, f"{src}: headers read")) as looked,
+    ):
+        for path, row in zip(paths, looked, strict=True):
+            if isinstance(row, UserError):
+                if bad_audio == "raise":
+                    raise UserError(f"{row} (or pass --bad_audio skip to leave out files that cannot be read)")
+                bad.append(row)
+                continue
+            cache.add(str(path), row)
+            _, _, frames, rate, channels, content = row
+            if frames < min_seconds * rate:
+                short += 1
+                continue
+            utt, spk = name_source(path, src, speaker)
+            if utt in taken:  # a.wav beside a.flac, or names that differ only in letters an id cannot have
+                utt = next(name for n in itertools.count(2) if (name := f"{utt}_{n}") not in taken)
+                spk = utt if speaker == "file" else spk
+            taken.add(utt)
+            origin = recording(path.stem) or utt
+            sources.append(Source(utt, spk, str(path), frames, rate, channels, content, noise_type(path, src), origin))
     for error in bad:
         logging.warning("left out: %s", error)
     if not sources:

@@ -119,6 +119,20 @@ def test_second_run_reads_only_what_is_new(tmp_path, monkeypatch):
     assert seen == ["b.wav"]
 
 
+def test_run_after_a_kill_keeps_what_was_read(tmp_path, monkeypatch):
+    for name in "abc":
+        tone(tmp_path / "src" / f"{name}.wav")
+    first = listed(tmp_path / "src", tmp_path)
+    cache = tmp_path / "cache"
+    cache.write_text(cache.read_text()[:-30])  # a kill in the middle of a line
+    seen = []
+    real = audio.info
+    monkeypatch.setattr(audio, "info", lambda value: seen.append(Path(value).name) or real(value))
+    for expected in (["c.wav"], ["c.wav"]):  # the second time it is remembered again
+        assert listed(tmp_path / "src", tmp_path) == first
+        assert seen == expected
+
+
 def test_fingerprint_is_of_the_content(tmp_path):
     rng = np.random.default_rng(0)
     a = tmp_path / "a"
