@@ -190,33 +190,32 @@ def _not_run(systems, comparisons, not_trained):
 def _records(systems):
     lines = []
     for system in systems:
-        r = system.record
-        if not r:
-            continue
-        git = r.get("git") or {}
-        hardware = r.get("hardware") or {}
-        machine = ", ".join(
-            [f"{hardware.get('cores', '?')} cores of {hardware.get('cpu', '?')}", *hardware.get("gpus", [])]
-        )
-        versions = ", ".join(f"{k} {v}" for k, v in (r.get("versions") or {}).items() if v)
-        data = "; ".join(f"{k}: {d['path']}, {d['utterances']} utterances" for k, d in (r.get("data") or {}).items())
-        facts = {
-            "command": f"`{r['command']}`" if "command" in r else None,
-            "commit": f"{git['commit']}{' with local changes' if git.get('dirty') else ''}" if git else None,
-            "seed": r.get("seed"),
-            "data": data or None,
-            "hardware": machine if hardware else None,
-            "trained": r.get("written") and f"until {r['written']}, {_hours(r.get('training_seconds'))}",
-            "versions": versions or None,
-        }
-        lines += ["", f"### {system.name}", "", *(f"- {k}: {v}" for k, v in facts.items() if v is not None)]
+        facts = [f"- {name}: {value}" for name, value in _facts(system.record) if value]
+        lines += ["", f"### {system.name}", "", *facts] if facts else []
     return ["", "## How the models were made", *lines] if lines else []
 
 
-def _hours(seconds):
-    if seconds is None:
-        return "not finished"
-    return f"{seconds / 3600:.2f} h" if seconds >= 600 else f"{seconds:.0f} s"
+def _facts(record):
+    """What record.json says about a training, as far as it says it."""
+    if command := record.get("command"):
+        yield "command", f"`{command}`"
+    if git := record.get("git"):
+        yield "commit", git["commit"] + (" with local changes" if git.get("dirty") else "")
+    if "seed" in record:
+        yield "seed", str(record["seed"])
+    sets = record.get("data", {}).items()
+    yield "data", "; ".join(f"{name}: {d['path']}, {d['utterances']} utterances" for name, d in sets)
+    if hardware := record.get("hardware"):
+        threads = f"{record['threads']} threads on " if "threads" in record else ""
+        cpu = f"{threads}{hardware.get('cores', '?')} cores of {hardware.get('cpu', '?')}"
+        yield "hardware", ", ".join([*hardware.get("gpus", []), cpu])
+    if "training_seconds" in record:
+        yield (
+            "training",
+            f"{record['training_seconds'] / 3600:.2f} h, last on {record.get('written', 'an unknown day')}",
+        )
+    versions = record.get("versions", {}).items()
+    yield "versions", ", ".join(f"{name} {version}" for name, version in versions if version)
 
 
 def _published(entries):

@@ -15,6 +15,7 @@ RECORD = {
     "command": "python -m senet.bin.train --config conf/train_half.yaml",
     "git": {"commit": "0123456789abcdef", "dirty": True},
     "seed": 7,
+    "threads": 1,
     "parameters": 1234567,
     "hardware": {"cpu": "CPU X", "cores": 2, "gpus": []},
     "versions": {"torch": "2.13"},
@@ -114,8 +115,8 @@ def test_records_and_what_was_not_run(recipe):
         "- commit: 0123456789abcdef with local changes",
         "- seed: 7",
         "- data: train: dump/raw/train, 40 utterances",
-        "- hardware: 2 cores of CPU X",
-        "- trained: until 2026-01-02T03:04:05+0000, 0.50 h",
+        "- hardware: 1 threads on 2 cores of CPU X",
+        "- training: 0.50 h, last on 2026-01-02T03:04:05+0000",
     ):
         assert fact in page
 
