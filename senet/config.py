@@ -41,8 +41,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None  # others are refused below
+            if key is not None and key in seen:
                 raise UserError(
                     f"{self.name}:{key_node.start_mark.line + 1}: the key '{key}' stands twice in one mapping; keep one"
                 )
@@ -73,8 +73,9 @@ def read_yaml(path):
     """The mapping in a YAML file ({} when it is empty)."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"{path}: cannot read the configuration: {reason}") from None
     value = _parse_yaml(text, path)
     if not isinstance(value, dict | None):
         raise UserError(f"{path}: expected lines 'key: value', found a {type(value).__name__}")
@@ -119,6 +120,13 @@ def did_you_mean(word, known):
     return f" did you mean '{lower[near[0]]}'?" if near else ""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there is one."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, {}) else super()._get_help_string(action)
+
+
 class Parser(configargparse.ArgumentParser):
     """Argument parser with ``--config FILE.yaml`` and dotted overrides; parse with `parse`."""
 
@@ -134,7 +142,7 @@ class Parser(configargparse.ArgumentParser):
 
         super().__init__(
             config_file_parser_class=YamlFile,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
             add_config_file_help=False,
             add_env_var_help=False,

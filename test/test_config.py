@@ -103,6 +103,7 @@ def test_an_option_with_several_values_takes_a_list_from_the_file(parser, conf):
         ([], "model_conf:\n  a: 1\n  b: 2\n  a: 3\n", r"conf.yaml:4: the key 'a' stands twice"),
         ([], "max_epoch: 1\nmax_epoch: 2\n", r"conf.yaml:2: the key 'max_epoch' stands twice"),
         ([], "model: [x\n", r"conf.yaml:2: not valid YAML"),
+        ([], "{[a]: 1}\n", r"conf.yaml:1: not valid YAML: found unhashable key"),
         ([], "- a\n- b\n", r"conf.yaml: expected lines 'key: value', found a list"),
         (["--max_epochs", "3"], "", r"--max_epochs: there is no such option; did you mean 'max_epoch'\?"),
         (["--max_ep", "3"], "", r"--max_ep: there is no such option"),
@@ -233,3 +234,9 @@ def test_optimisers_of_torch_are_built_by_name(name, conf):
     assert all(optimizer.defaults[k] == pytest.approx(float(v) if isinstance(v, str) else v) for k, v in conf.items())
     with pytest.raises(UserError, match=r"optim_conf.lr: expected float \(default .*found \"fast\""):
         config.build("torch.optim", name, {"lr": "fast"}, params=[])
+
+
+def test_a_binary_file_is_not_a_configuration(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="x.yaml: cannot read the configuration: not UTF-8 text"):
+        config.read_yaml(tmp_path / "x.yaml")
