@@ -33,7 +33,7 @@ UNIT = re.compile(r"stage (\d): (\w+) (\S+) \(")  # the driver's line when it be
 STAGE = re.compile(r"^(\S+) \(se\.sh:\d+:\w+\) stage ")  # that, or the line when a stage ends
 # What tells the time of day, or how fast or by how many pieces it went, not what was computed.
 TIMED = re.compile(
-    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|tensorboard/|\.png$|\.headers$|/run\.sh$|\.pt$"
+    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index\.json$|tensorboard/|\.png$|\.headers$|/run\.sh$|\.pt$"
 )
 
 
@@ -153,7 +153,9 @@ def contents(folder):
         if path.is_file() and path.suffix == ".pt":
             state = torch.load(path, weights_only=True)
             found[name] = {k: v.numpy().tobytes() for k, v in tensors(state, "")}
-        elif path.is_file() and not TIMED.search(name) and path.name != "index.json":
+        elif path.name == "RESULTS.md":
+            found[name] = [line for line in path.read_text().splitlines() if not line.startswith("- trained: ")]
+        elif path.is_file() and not TIMED.search(name):
             found[name] = path.read_bytes()
     return found
 
