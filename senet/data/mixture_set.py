@@ -95,7 +95,7 @@ def draw(policy, *, num_clips, total_samples, nj):
     per_draw = policy.lines_per_draw
     while True:
         if num_clips is not None:
-            batch = min(4096, -(-(num_clips - len(lines)) // per_draw))
+            batch = min(1 << 16, -(-(num_clips - len(lines)) // per_draw))
         else:
             batch = 16 * nj
         for found in parallel_map(policy.lines, range(first, first + batch), nj, "planned"):
@@ -111,6 +111,11 @@ def draw(policy, *, num_clips, total_samples, nj):
 
 def make_plan(args):
     """Write ``args.out``/plan.tsv; what an earlier, different plan led to no longer looks finished."""
+    if any(amount is not None and amount <= 0 for amount in (args.num_clips, args.total_hours)):
+        raise UserError("--num_clips and --total_hours must be more than 0")
+    path = args.out / "plan.tsv"
+    if (args.out / "wav.scp").exists() and not path.exists() and not (args.out / "ark").exists():
+        raise UserError(f"{args.out}: holds a wav.scp that was not made by mixing; choose another --out")
     nj = args.nj or available_cpus()
     if args.policy == "pairs":
         pairs = _pairs(args)
@@ -118,11 +123,10 @@ def make_plan(args):
         settings = _pair_settings(args, digest)
     else:
         policy = _policy(args)
-        num_clips = args.num_clips if args.num_clips or args.total_hours else DEFAULT_CLIPS
+        num_clips = DEFAULT_CLIPS if args.num_clips is None and args.total_hours is None else args.num_clips
         total = None if args.total_hours is None else args.total_hours * 3600 * args.sample_rate
         lines = draw(policy, num_clips=num_clips, total_samples=total, nj=nj)
         settings = _settings(args, policy)
-    path = args.out / "plan.tsv"
     if path.exists() and path.read_text(encoding="utf-8") != plan_text(settings, lines):
         remove_manifests(args.out)
     write_plan(path, settings, lines)

@@ -344,6 +344,7 @@ def test_dry_run_says_the_disk_it_needs(options, tmp_path, capsys):
         (["--speech", "nowhere"], r"nowhere/wav.scp: missing; run stage 1"),
         (["--noise", ""], "--noise is not given"),
         (["--seconds", "0"], "--seconds 0 is not a length"),
+        (["--num_clips", "0"], "must be more than 0"),
         (["--plan", "--collect"], "choose one of --plan"),
         (["--job", "1/2"], "run this command with --plan first"),
     ],
@@ -411,6 +412,13 @@ def test_labels_of_pairs_are_passed_on_and_some_can_be_chosen(pairs, tmp_path):
     run("--data", pairs, "--speech", "pairs", "--policy", "pairs", "--out", out, "--num_clips", 2)
     assert read_table(out / "utt2snr") == {"p0-a": "0.5", "p2-a": "2.5"}
     assert read_table(out / "utt2noise") == {"p0-a": "bus", "p2-a": "bus"}
+
+
+def test_set_that_mixing_did_not_make_is_not_overwritten(pairs):
+    before = content(pairs)
+    with pytest.raises(UserError, match="holds a wav.scp that was not made by mixing"):
+        run("--data", pairs, "--speech", "pairs", "--policy", "pairs", "--out", pairs / "pairs")
+    assert content(pairs) == before
 
 
 def test_pairs_of_unequal_length_are_refused(pairs, tmp_path):
