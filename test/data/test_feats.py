@@ -204,10 +204,16 @@ def test_after_an_interruption_the_rest_is_made(audio, stage, monkeypatch):
     monkeypatch.setattr(feats.StoredFeatures, "_waves", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage("stft")
-    assert not (folder / "feats_config.json").exists()
     stage("stft")
     assert contents(folder) == expected
     assert sorted(set(made)) == list(range(len(LENGTHS))) and made.count(0) == 1 and made.count(4) == 2
+
+
+def test_features_that_are_being_replaced_cannot_be_read(audio, stage):
+    folder = stage("stft")
+    stage("stft", "--n_fft", "400", "--job", "1/3")
+    with pytest.raises(UserError, match="feats_config.json: missing; stage 3"):
+        batches(folder, folder)
 
 
 @pytest.mark.parametrize("change", ["option", "audio", "manifest"])
