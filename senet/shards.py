@@ -55,7 +55,9 @@ def parse_job(text):
 def add_arguments(parser):
     group = parser.add_argument_group("parallel jobs")
     group.add_argument("--job", type=parse_job, metavar="J/N", help="do only the J-th of N shares")
-    group.add_argument("--collect", action="store_true", help="only check that all shares are done and write the manifests")
+    group.add_argument(
+        "--collect", action="store_true", help="only check that all shares are done and write the manifests"
+    )
 
 
 def require_all(paths, command):
@@ -63,5 +65,6 @@ def require_all(paths, command):
     missing = [p for p in paths if not p.exists()]
     if missing:
         raise UserError(
-            f"{missing[0]}: missing ({len(missing)} of {len(paths)} shards are not done); run '{command}' again without --collect"
+            f"{missing[0]}: missing ({len(missing)} of {len(paths)} shards are not done); "
+            f"run '{command}' again without --collect"
         )

@@ -7,7 +7,7 @@ case ${1:-} in
     cat <<'EOF'
 Usage: test/run.sh [pytest options and paths]
 
-Installs senet if need be (tools/install.sh), then runs shellcheck over all scripts, ruff over all Python, and
+Installs senet if need be (tools/install.sh), then runs shellcheck over all scripts, ruff (lint and layout) over all Python, and
 pytest over test/ (all of it by default; what is given here is passed on). Needs no GPU and no downloaded corpus.
 EOF
     exit 0 ;;
@@ -31,6 +31,7 @@ shellcheck -x "${scripts[@]}" || status=1
 
 echo "== ruff"
 ruff check --quiet . || status=1
+ruff format --quiet --check . || status=1
 
 echo "== pytest (all of it: about 10 minutes on 2 cores)"
 [ $# -eq 0 ] || cd "$here" || exit 1 # paths given are relative to where the caller stands

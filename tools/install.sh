@@ -151,6 +151,7 @@ pip_install -e "${root}[tb,mini,dev]" ||
   failed "something does not work; '$python tools/check_install.py' says what. To start afresh: rm -r $prefix"
 
 {
+  echo "# shellcheck shell=bash"
   echo "# Written by tools/install.sh; read by path.sh."
   echo "# stamp: $stamp"
   [ ${#given[@]} -eq 0 ] || printf '# option: %s\n' "${given[@]}"
