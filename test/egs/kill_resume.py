@@ -153,8 +153,8 @@ def contents(folder):
         if path.is_file() and path.suffix == ".pt":
             state = torch.load(path, weights_only=True)
             found[name] = {k: v.numpy().tobytes() for k, v in tensors(state, "")}
-        elif path.name == "RESULTS.md":
-            found[name] = [line for line in path.read_text().splitlines() if not line.startswith("- trained: ")]
+        elif path.name == "RESULTS.md":  # its tables; below them stand times and the commit
+            found[name] = [line for line in path.read_text().splitlines() if line.startswith("|")]
         elif path.is_file() and not TIMED.search(name):
             found[name] = path.read_bytes()
     return found
