@@ -16,6 +16,7 @@ from senet import shards
 from senet.data import audio
 from senet.data.parallel import progress
 from senet.data.scp import spk2utt, write_table
+from senet.dsp.level import rms_db
 from senet.errors import UserError
 from senet.files import whole_file
 
@@ -56,11 +57,9 @@ def _seal(arks, shard, plan):
 
 
 def measured_snr(clean, noise):
-    """SNR in dB of two integer signals (N,); infinite when one is silent."""
-    power = [float(np.dot(x, x)) for x in (clean.astype(np.float64), noise.astype(np.float64))]
-    if power[1] == 0:
-        return math.inf
-    return 10 * math.log10(power[0] / power[1]) if power[0] else -math.inf
+    """SNR in dB of two integer signals (N,); inf when the noise is silent, else -inf when the speech is."""
+    speech_db, noise_db = (rms_db(x.astype(np.float32)) for x in (clean, noise))
+    return math.inf if noise_db == -math.inf else speech_db - noise_db
 
 
 def synthesise(out, plan, mixer, job=None):

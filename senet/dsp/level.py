@@ -5,7 +5,9 @@ import math
 import numpy as np
 
 _BITS = 18
-_BLOCK = 1 << 14  # samples; up to 2**(53 - 2 * _BITS) squares add up in a double without rounding
+# Samples summed at a time. Up to 2**(53 - 2 * _BITS) squares add up in a double without rounding; below 10,000 values
+# OpenBLAS does not start threads of its own, which would fight with those that read the audio.
+_BLOCK = 1 << 13
 
 
 def mean_square(x):
