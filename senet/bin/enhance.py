@@ -45,20 +45,20 @@ def main(argv=None):
     if not scp and (args.job or args.collect):
         raise UserError("--job and --collect are for an .scp; files and folders are enhanced in one process")
     if scp and args.collect:
-        from senet.infer import test_set
+        from senet.infer import sets
 
-        test_set.collect(scp, args.output)
+        sets.collect(scp, args.output)
         return 0
     return enhance_scp(args, scp) if scp else enhance_files(args)
 
 
 def enhance_scp(args, scp):
-    from senet.infer import load, test_set
+    from senet.infer import load, sets
 
     model, device = prepare(args, num_threads=args.num_threads or 1)
-    failed = test_set.enhance_shards(model, load.identity(args.model, model), scp, args.output, args.job, device)
+    failed = sets.enhance_shards(model, load.identity(args.model, model), scp, args.output, args.job, device)
     if not failed and not args.job:
-        test_set.collect(scp, args.output)
+        sets.collect(scp, args.output)
     return 1 if failed else 0
 
 

@@ -5,34 +5,18 @@ import shutil
 import sys
 from pathlib import Path
 
-import configargparse
-
 from senet import shards
 from senet.bin import run, setup_logging
+from senet.config import Parser, rate
 from senet.errors import UserError
 
 
-def sample_rate(text):
-    """``"16k"`` or ``"16000"`` -> 16000."""
-    import humanfriendly
-
-    return humanfriendly.parse_size(text)
-
-
-def floats(text):
-    return [float(x) for x in text.replace(",", " ").split()]
-
-
 def get_parser():
-    parser = configargparse.ArgumentParser(
+    parser = Parser(
         description=__doc__
         + " First --plan, then any number of jobs with --job J/N, then --collect; without these, all in one go."
         " Finished shards are not made again, and the number of jobs does not change a byte.",
-        config_file_parser_class=configargparse.YAMLConfigFileParser,
-        formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument("--config", is_config_file=True, help="YAML file with any of these options")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the source sets")
     parser.add_argument("--out", type=Path, required=True, help="set to make, such as dump/raw/train")
     parser.add_argument("--speech", help="source set of speech below --data; for pairs, the set to format")
@@ -44,7 +28,7 @@ def get_parser():
         help="crop: random crops, one SNR each; snsd: joined files at every SNR, as MS-SNSD; "
         "pairs: bring existing noisy/clean pairs into this form",
     )
-    parser.add_argument("--sample_rate", type=sample_rate, default="16k", help="Hz; other rates are resampled")
+    parser.add_argument("--sample_rate", type=rate, default="16k", help="Hz; other rates are resampled")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
 
     group = parser.add_argument_group("amount")
@@ -64,7 +48,7 @@ def get_parser():
     group.add_argument("--snr_upper", type=float, default=9.0, help="highest SNR, dB")
     group.add_argument("--num_snr_levels", type=int, default=16, help="evenly spaced from the lowest to the highest")
     group.add_argument(
-        "--snr_levels", type=floats, metavar="'A B ..'", help="the SNRs themselves, instead of the three above"
+        "--snr_levels", type=float, nargs="+", metavar="DB", help="the SNRs themselves, instead of the three above"
     )
     group.add_argument(
         "--min_rms_db", type=float, default=-60.0, help="quieter crops are drawn again; dB of full scale"
@@ -87,7 +71,7 @@ def get_parser():
 
 
 def main(argv=None):
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse(argv)
     setup_logging()
     if args.plan + bool(args.job) + args.collect + args.dry_run > 1:
         raise UserError("choose one of --plan, --job, --collect and --dry_run")

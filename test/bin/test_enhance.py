@@ -12,7 +12,7 @@ from senet.bin import enhance, run
 from senet.data.audio import WavArkWriter, read
 from senet.data.scp import Scp, read_table, write_table
 from senet.errors import UserError
-from senet.infer import test_set as batch
+from senet.infer import sets as batch
 from senet.infer.load import load_model
 
 

@@ -326,7 +326,7 @@ def test_clipping_is_allowed_counted_and_reported_when_asked_for(options, tmp_pa
 
 
 def test_listed_levels_replace_the_range(options, tmp_path):
-    run(*options, "--out", tmp_path / "t", "--num_clips", 20, "--seconds", 1, "--snr_levels", "-2.5 7.25")
+    run(*options, "--out", tmp_path / "t", "--num_clips", 20, "--seconds", 1, "--snr_levels", "-2.5", "7.25")
     assert set(read_table(tmp_path / "t" / "utt2snr").values()) == {"-2.50", "7.25"}
 
 
@@ -354,15 +354,14 @@ def test_wrong_options_are_explained(options, tmp_path, words, message):
         run(*options, "--out", tmp_path / "t", *words)
 
 
-def test_option_file_is_read_and_unknown_keys_are_refused(options, tmp_path, capsys):
+def test_option_file_is_read_and_unknown_keys_are_refused(options, tmp_path):
     (tmp_path / "mix.yaml").write_text("num_clips: 4\nseconds: 1\nsample_rate: 8k\n")
     run("--config", tmp_path / "mix.yaml", *options, "--out", tmp_path / "t")
     assert set(read_ints(tmp_path / "t" / "utt2num_samples")) == {8000}
     assert audio.info(Scp(tmp_path / "t" / "wav.scp").value(0)).sample_rate == 8000
     (tmp_path / "mix.yaml").write_text("num_clip: 4\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match=r"mix.yaml:1: there is no option 'num_clip'; did you mean 'num_clips'"):
         run("--config", tmp_path / "mix.yaml", *options, "--out", tmp_path / "t")
-    assert "num_clip" in capsys.readouterr().err
 
 
 # Existing pairs
