@@ -30,8 +30,7 @@ def boolean(text):
 
 def get_parser():
     parser = argparse.ArgumentParser(
-        description=__doc__
-        + " First any number of jobs with --job J/N, then --collect; without these, all in one go."
+        description=__doc__ + " First any number of jobs with --job J/N, then --collect; without these, all in one go."
         " What is done already is not done again, and the number of jobs does not change a byte.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,

@@ -41,8 +41,10 @@ _CHECK_BLOCK = 1 << 20  # samples decoded at a time by check()
 def _require_length(entry, num_samples):
     if num_samples is not None and entry.info.frames != num_samples:
         raise fault(
-            entry.where, "length", f"has {entry.info.frames} samples, and utt2num_samples says {num_samples}; "
-            "one of the two is from another run: make both again"
+            entry.where,
+            "length",
+            f"has {entry.info.frames} samples, and utt2num_samples says {num_samples}; "
+            "one of the two is from another run: make both again",
         )
 
 
@@ -107,9 +109,7 @@ def _require_form(entry, sample_rate, channels):
             entry.where, "channels", f"has {found.channels} channels, {channels} expected; make a file of one of them"
         )
     if sample_rate is not None and found.sample_rate != sample_rate:
-        raise fault(
-            entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it first"
-        )
+        raise fault(entry.where, "rate", f"has {found.sample_rate} Hz, {sample_rate} Hz expected; resample it first")
 
 
 def check(value, *, root=None, sample_rate=None, channels=1, num_samples=None, min_seconds=0.1):

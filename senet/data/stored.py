@@ -190,8 +190,10 @@ def decode(entry, start, frames):
             samples = entry.sound.read(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
             raise fault(
-                entry.where, "cut", f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
-                "it was cut off or damaged; copy or make it again"
+                entry.where,
+                "cut",
+                f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
+                "it was cut off or damaged; copy or make it again",
             ) from error
         if len(samples) == frames:
             return samples

@@ -9,7 +9,7 @@ nj=$(getconf _NPROCESSORS_ONLN)
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [--downloads DIR] [--nj N]
-Makes speech (espeak-ng) and noises in DIR/mini; about 130 MB, less than a minute."
+Makes speech (espeak-ng) and noises in DIR/mini; about 190 MB, less than a minute."
 . parse_options.sh
 
 if [ -n "$speech_dir" ] && [ -n "$noise_dir" ]; then
