@@ -3,6 +3,7 @@
 # with the names of its sets and its configs; what a stage does is in senet.bin, what is done in stage.py.
 set -euo pipefail
 
+# shellcheck disable=SC2329 # functions are called by name, as stage_<name> and through unit
 { # bash reads all of a group before it runs it: a change of this file does not disturb a running recipe
 log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"; }
 die() { echo "se.sh: $*" >&2; exit 1; }
