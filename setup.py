@@ -30,9 +30,7 @@ setup(
         "configargparse",
         "pyyaml",
         "humanfriendly",
-        "jinja2",
         "matplotlib",
-        "tqdm",
     ],
     extras_require={
         "tb": ["tensorboard"],

@@ -148,7 +148,7 @@ class Parser(configargparse.ArgumentParser):
             add_env_var_help=False,
             **kwargs,
         )
-        self.file, self.file_values = None, {}
+        self.file, self.file_values, self.argv = None, {}, []
         self.add_argument("--config", is_config_file=True, metavar="FILE", help="YAML file with options as below")
 
     def option_names(self):
@@ -163,6 +163,7 @@ class Parser(configargparse.ArgumentParser):
             UserError: an unknown option or key, with its place and the nearest known one.
         """
         argv, overrides = _split_overrides(sys.argv[1:] if argv is None else argv)
+        self.argv = argv
         args, unknown = self.parse_known_args(argv)
         if unknown:
             self._refuse(unknown[0])
@@ -176,7 +177,8 @@ class Parser(configargparse.ArgumentParser):
     def error(self, message):
         """As argparse, with the line of the file when the value came from there."""
         key = re.search(r"--(\w+)", message)
-        place = f"{self._place(key[1])}: " if key and key[1] in self.file_values else ""
+        typed = key and any(word.partition("=")[0] == key[0] for word in self.argv)
+        place = f"{self._place(key[1])}: " if key and key[1] in self.file_values and not typed else ""
         super().error(place + message)
 
     def _read_file(self, path):
@@ -285,10 +287,15 @@ def build(kind, dotted, conf=None, **extra):
         conf: keyword arguments from the configuration; checked and converted.
         extra: keyword arguments from the program; not open to the configuration.
     Raises:
-        UserError: no such class, unknown key (with the accepted ones), wrong type, missing value.
+        UserError: no such class, unknown key (with the accepted ones), wrong type, missing value, or a value that the
+            class refuses.
     """
     cls = locate(kind, dotted)
-    return cls(**_checked(kind, cls, conf or {}, extra), **extra)
+    values = _checked(kind, cls, conf or {}, extra)
+    try:
+        return cls(**values, **extra)
+    except ValueError as error:  # torch's way to refuse a size of 0 or a negative learning rate
+        raise UserError(f"{_OPTION.get(kind, kind)}_conf: {cls.__name__} refuses its values: {error}") from error
 
 
 def resolve(kind, dotted, conf=None):

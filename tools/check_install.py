@@ -30,8 +30,6 @@ PACKAGES = [
     ("configargparse", "ConfigArgParse", None),
     ("yaml", "PyYAML", None),
     ("humanfriendly", "humanfriendly", None),
-    ("tqdm", "tqdm", None),
-    ("jinja2", "Jinja2", None),
     ("matplotlib", "matplotlib", None),
     ("pesq", "pesq", "PESQ scores"),
     ("pystoi", "pystoi", "STOI scores"),

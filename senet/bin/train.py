@@ -30,7 +30,10 @@ def get_parser():
         help="random part of each utterance; null: all of it",
     )
     data.add_argument(
-        "--bad_audio", choices=["raise", "skip"], default="raise", help="stop at unreadable audio, or skip it"
+        "--bad_audio",
+        choices=["raise", "skip"],
+        default="raise",
+        help="stop at audio that cannot be used (met in the parts that are read), or skip it",
     )
     data.add_argument(
         "--num_workers", type=int, default=None, help="processes that read data; null: 4 with a GPU, else 0"
@@ -173,21 +176,7 @@ def open_data(args, model):
             **options,
         )
 
-    train, valid = batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
-    if args.feats_type == "stft":
-        for part in (train, valid):
-            require_same_stft(part, model)
-    return train, valid
-
-
-def require_same_stft(batches, model):
-    for name in ("n_fft", "hop_length", "win_length"):
-        stored, wanted = batches.items.config[name], getattr(getattr(model, "stft", None), name, None)
-        if stored != wanted:
-            raise UserError(
-                f"{batches.datadir}: stored with {name} {stored}, but {type(model).__name__} works with {wanted}; "
-                f"run stage 3 with --{name} {wanted}, or train with --feats_type raw"
-            )
+    return batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
 
 
 def build_objective(args, model, device):

@@ -22,10 +22,6 @@ class Mean(NamedTuple):
     high: float
     n: int
 
-    @property
-    def half_width(self):
-        return (self.high - self.low) / 2
-
 
 def mean_interval(values, level=0.95, resamples=RESAMPLES, seed=0):
     """Mean of independent values and its bootstrap interval.

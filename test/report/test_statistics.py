@@ -33,7 +33,8 @@ def test_paired_difference_is_narrower_than_the_two_means():
     difference = paired_difference(a, b)
     assert difference.low > 0
     assert difference.mean == pytest.approx((a - b).mean())
-    assert difference.half_width < 0.2 * mean_interval(a).half_width
+    alone = mean_interval(a)
+    assert difference.high - difference.low < 0.2 * (alone.high - alone.low)
 
 
 def test_failed_utterances_are_left_out_of_the_pairs():
