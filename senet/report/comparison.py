@@ -119,6 +119,7 @@ def markdown(title, systems, comparisons, published=(), not_trained=()):
     ]
     for comparison in comparisons:
         lines += ["", f"## Test set {comparison.test_set}", "", *_scores(comparison)]
+        lines += ["", _versions(comparison)]
         if comparison.baseline and len(comparison.systems) > 1:
             lines += ["", "Difference to the noisy input:", "", *_differences(comparison)]
         for _, reason in comparison.refused:
@@ -146,6 +147,13 @@ def _scores(comparison):
         parameters = f"{system.record['parameters']:,}" if "parameters" in system.record else "–"
         rows.append([system.name, parameters, *scores, summary["n"], ", ".join(failed) or 0])
     return _table(header, rows)
+
+
+def _versions(comparison):
+    """One line: the table holds only scores of equal versions, so the first system speaks for all."""
+    found = comparison.result(comparison.systems[0]).summary["metrics"]
+    versions = [f"{metrics.label(name)} {found[name]['version']}" for name in comparison.metrics if name in found]
+    return f"Versions of the metrics (ours, then the package's): {', '.join(versions)}."
 
 
 def _mean(name, found):
