@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Says what of senet's needs is there, in which version, and what to do about what is not.
 
-Runs with any Python >= 3.10, with or without the packages. Exit status 1 when something that every recipe
+Runs with any Python >= 3.10, with or without the packages; once tools/install.sh has run, it looks at the environment
+that the recipes use. Exit status 1 when something that every recipe
 needs is missing; what only some tasks need is a note.
 """
 
@@ -11,6 +12,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -178,6 +180,17 @@ def rows():
     yield "shared memory", check_shm()
 
 
+def recipes_python():
+    """The Python that tools/install.sh chose for the recipes, or None before it has run."""
+    try:
+        text = (ROOT / "tools" / "env.sh").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    folder = re.search(r"^export SENET_PYTHON_DIR=(.*)$", text, re.MULTILINE)
+    python = Path(*shlex.split(folder[1]), "python") if folder else None
+    return python if python and python.exists() else None
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quiet", action="store_true", help="print only what is not in order")
@@ -200,4 +213,7 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    recipes = recipes_python()
+    if recipes and recipes.parent.parent.resolve() != Path(sys.prefix).resolve():
+        os.execv(recipes, [str(recipes), __file__, *sys.argv[1:]])
     sys.exit(main())
