@@ -48,6 +48,16 @@ def get_parser():
     split.add_argument("dir")
     split.add_argument("nj", type=int)
 
+    turn = tool("utt2spk_to_spk2utt", "print the spk2utt of a utt2spk")
+    turn.add_argument("file")
+    turn = tool("spk2utt_to_utt2spk", "print the utt2spk of a spk2utt")
+    turn.add_argument("file")
+
+    parts = tool("split_scp", "divide a file keyed by utterance into as many parts as outputs are named")
+    parts.add_argument("--utt2spk", metavar="FILE", help="keep the speakers that it names together")
+    parts.add_argument("file")
+    parts.add_argument("out", nargs="+")
+
     filter_ = tool("filter", "print the lines whose first field is in a list")
     filter_.add_argument("--exclude", action="store_true", help="print the other lines")
     filter_.add_argument("-f", "--field", type=int, default=1, help="field to compare, counted from 1")
@@ -66,6 +76,14 @@ def main(argv=None):
         return _filter(args)
     from senet.data import datadir_tools as tools
 
+    if args.tool == "split_scp":
+        return tools.split_scp(args.file, args.out, utt2spk=args.utt2spk)
+    if args.tool in ("utt2spk_to_spk2utt", "spk2utt_to_utt2spk"):
+        from senet.data import scp
+
+        turn = scp.spk2utt if args.tool == "utt2spk_to_spk2utt" else scp.utt2spk
+        sys.stdout.writelines(f"{key} {value}\n" for key, value in turn(scp.read_rows(args.file)))
+        return 0
     if args.tool == "copy":
         renaming = {k: getattr(args, k) for k in ("utt_prefix", "spk_prefix", "utt_suffix", "spk_suffix")}
         tools.copy(args.src, args.dst, **renaming)

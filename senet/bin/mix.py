@@ -28,6 +28,11 @@ def get_parser():
         help="crop: random crops, one SNR each; snsd: joined files at every SNR, as MS-SNSD; "
         "pairs: bring existing noisy/clean pairs into this form",
     )
+    parser.add_argument(
+        "--allow_pipes",
+        action="store_true",
+        help="pairs: run the shell commands ('cmd |') that stand in wav.scp, spk1.scp, noise1.scp in place of files",
+    )
     parser.add_argument("--sample_rate", type=rate, default="16k", help="Hz; other rates are resampled")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
 
@@ -75,6 +80,8 @@ def main(argv=None):
     setup_logging()
     if args.plan + bool(args.job) + args.collect + args.dry_run > 1:
         raise UserError("choose one of --plan, --job, --collect and --dry_run")
+    if args.allow_pipes and args.policy != "pairs":
+        raise UserError(f"--allow_pipes is for --policy pairs; {args.policy} mixes files only")
     from senet.data import mixture_set
 
     if args.dry_run:

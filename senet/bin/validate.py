@@ -11,7 +11,7 @@ import sys
 
 from senet.bin import run, setup_logging
 
-_SHOWN = 10  # problems printed per file
+_SHOWN = 100  # problems printed per file
 
 
 def get_parser():
@@ -36,6 +36,7 @@ def get_parser():
     kaldi.add_argument("--no_wav", action="store_true", help="do not look at wav.scp, nor ask for it")
     kaldi.add_argument("--no_feats", action="store_true", help="do not look at feats.scp")
     kaldi.add_argument("--no_text", action="store_true", help="do not look at text")
+    kaldi.add_argument("--non_print", action="store_true", help="taken for Kaldi's sake: text may always be any UTF-8")
     kaldi.add_argument("--no_spk_sort", action="store_true", help="speakers need not sort as their utterances do")
     parser.add_argument("--allow_pipes", action="store_true", help="accept shell commands in scp files; none is run")
     return parser

@@ -52,7 +52,7 @@ def info(value, root=None):
     """What the header says, after a look whether the stored bytes can be as long as it says.
 
     Args:
-        value: audio file or ``path.ark:offset``.
+        value: audio file or ``path.ark:offset``; or an Entry that was opened before.
         root: folder that a relative path starts from (``Scp.root``).
     Returns:
         AudioInfo.
@@ -69,7 +69,7 @@ def read(value, start=0, frames=None, *, root=None, num_samples=None):
     """Read samples ``start`` to ``start + frames``, or to the end.
 
     Args:
-        value: audio file or ``path.ark:offset``.
+        value: as in ``info``.
         start, frames: in samples per channel.
         root: folder that a relative path starts from (``Scp.root``).
         num_samples: length that the whole signal must have.
@@ -137,11 +137,11 @@ def check(value, *, root=None, sample_rate=None, channels=1, num_samples=None, m
     for start in range(0, found.frames, _CHECK_BLOCK):
         samples = decode(entry, start, min(_CHECK_BLOCK, found.frames - start))
         lowest, highest = samples.min(), samples.max()
-        if np.isnan(lowest):  # as soon as one sample is
-            raise fault(where, "nan", f"has samples from {start} on that are not a number (NaN); make it again")
+        for reason, is_bad, name in (("nan", np.isnan, "not a number (NaN)"), ("inf", np.isinf, "infinite")):
+            if is_bad(lowest) or is_bad(highest):  # as soon as one sample is
+                bad = start + int(is_bad(samples).reshape(len(samples), -1).any(axis=1).argmax())
+                raise fault(where, reason, f"sample {bad} (counted from 0) is {name}; make it again")
         low, high = min(low, lowest), max(high, highest)
-    if np.isinf(low) or np.isinf(high):
-        raise fault(where, "inf", "has infinite samples; make it again")
     if high - low <= 2 * _LSB:  # nothing but the last bit moves
         if max(abs(low), abs(high)) <= 2 * _LSB:
             raise fault(where, "silent", "is digital silence; leave it out")

@@ -176,16 +176,28 @@ def split(src, nj, *, per_utt=False):
     Returns:
         list of the folders.
     """
+    if nj < 1:
+        raise UserError(f"{src}: cannot be split in {nj}; the number of jobs is at least 1")
     files = _open_all(src)
     speakers = [i if per_utt else spk for i, (_, spk) in enumerate(files["utt2spk"])]
+    if nj > len(set(speakers)):
+        what, instead = ("utterances", "") if per_utt else ("speakers", " or --per_utt")
+        raise UserError(f"{src}: {len(set(speakers))} {what} cannot be split in {nj}; use fewer jobs{instead}")
+    folders = []
+    for part, chosen in enumerate(_parts(speakers, nj)):
+        folder = Path(src) / f"split{nj}{'utt' if per_utt else ''}" / str(part + 1)
+        _prepare_destination(folder, src)
+        _write_part(src, files, sorted(chosen), folder)
+        folders.append(folder)
+    return folders
+
+
+def _parts(speakers, nj):
+    """Yield ``nj`` lists of indices of ``speakers``, of like length; equal ones stay together."""
     groups = {}
     for i, spk in enumerate(speakers):
         groups.setdefault(spk, []).append(i)
-    if nj > len(groups):
-        what, instead = ("utterances", "") if per_utt else ("speakers", " or --per_utt")
-        raise UserError(f"{src}: {len(groups)} {what} cannot be split in {nj}; use fewer jobs{instead}")
     waiting, left = list(groups.values())[::-1], len(speakers)
-    folders = []
     for part in range(nj):
         chosen = waiting.pop()
         size = -(-left // (nj - part))  # of what is left, an equal share
@@ -195,11 +207,24 @@ def split(src, nj, *, per_utt=False):
         if part == nj - 1:
             chosen += [i for group in waiting for i in group]
         left -= len(chosen)
-        folder = Path(src) / f"split{nj}{'utt' if per_utt else ''}" / str(part + 1)
-        _prepare_destination(folder, src)
-        _write_part(src, files, sorted(chosen), folder)
-        folders.append(folder)
-    return folders
+        yield chosen
+
+
+def split_scp(path, outs, *, utt2spk=None):
+    """Divide a file keyed by utterance into contiguous parts of like length, with ``utt2spk`` between speakers only."""
+    rows = list(read_rows(path))
+    if utt2spk is None:
+        speakers = range(len(rows))
+    else:
+        known = read_table(utt2spk)
+        if missing := next((utt for utt, _ in rows if utt not in known), None):
+            raise UserError(f"{path}: '{missing}' is not in {utt2spk}; give the utt2spk of these utterances")
+        speakers = [known[utt] for utt, _ in rows]
+    if len(outs) > len(set(speakers)):
+        what = "lines" if utt2spk is None else "speakers"
+        raise UserError(f"{path}: {len(set(speakers))} {what} cannot be split in {len(outs)}; use fewer parts")
+    for out, chosen in zip(outs, _parts(speakers, len(outs)), strict=True):
+        write_table(out, [rows[i] for i in sorted(chosen)], sort=False)
 
 
 def filter_lines(lines, ids, *, field=1, exclude=False):

@@ -31,6 +31,9 @@ class Batches(Dataset):
         feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
         stft: the model's ``STFT``; stored spectra of other sizes are refused. None: any.
         bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next utterance in its place.
+            Only what a crop holds is looked at, so a NaN or infinite sample elsewhere in the file is met in another
+            epoch or never; ``senet validate --check_audio`` decodes everything. What ``senet mix`` made is 16-bit
+            PCM and cannot hold either.
         drop_last: leave out the last batch of an epoch when it is not full.
 
     A batch is a dict of

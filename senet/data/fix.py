@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from senet.data.datadir import Problem, speaker_files, utterance_files
-from senet.data.scp import line_problem, spk2utt, write_table
+from senet.data.scp import BYTE_ORDER_MARK, line_problem, spk2utt, write_table
 from senet.data.validate import bad_value, validate
 from senet.errors import UserError
 
@@ -60,7 +60,7 @@ def _fix_manifests(path, utt_files, spk_files, allow_pipes, without=frozenset())
     for name in ("spk2utt", *sorted({*speaker_files(path), *spk_files})):
         table, faults = _salvage(path / name, True) if (path / name).exists() else ({}, [])
         rows = speakers if name == "spk2utt" else {spk: value for spk, value in table.items() if spk in speakers}
-        if list(rows.items()) != list(table.items()):
+        if faults or list(rows.items()) != sorted(table.items()) or list(table) != sorted(table):
             _replace(path / name, rows.items())
             dropped += faults
     return dropped
@@ -71,6 +71,9 @@ def _salvage(path, allow_pipes):
     table, faults, contradicting, returns = {}, [], set(), 0
     with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
+            if number == 1 and line.startswith(BYTE_ORDER_MARK):
+                faults.append(Problem(path, number, "byte order mark removed"))
+                line = line[len(BYTE_ORDER_MARK) :]
             if line.endswith(b"\r\n"):
                 returns, line = returns + 1, line[:-2] + b"\n"
             if problem := line_problem(line, allow_pipes):

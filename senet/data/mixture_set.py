@@ -64,7 +64,8 @@ def _settings(args, policy):
 def _pairs(args):
     if not args.speech:
         raise UserError(f"--speech is not given; for pairs it names the set to format below {args.data}")
-    return Pairs(args.data / args.speech, args.sample_rate, peak=args.peak, on_clip=args.on_clip)
+    clip = {"peak": args.peak, "on_clip": args.on_clip}
+    return Pairs(args.data / args.speech, args.sample_rate, allow_pipes=args.allow_pipes, **clip)
 
 
 def _pair_settings(args, digest):
@@ -146,7 +147,8 @@ def _renderer(args, plan):
     rate = int(settings["sample_rate"])
     if settings["policy"] == "pairs":
         path = Path(args.data) / settings["speech"]
-        return Pairs(path, rate, peak=float(settings["peak"]), on_clip=settings["on_clip"])
+        clip = {"peak": float(settings["peak"]), "on_clip": settings["on_clip"]}
+        return Pairs(path, rate, allow_pipes=args.allow_pipes, **clip)
     speech, noise = (SourceSet(Path(args.data) / settings[which], rate) for which in ("speech", "noise"))
     if f"{speech.digest()}-{noise.digest()}" != settings["sources"]:
         raise UserError(f"{plan.path}: {speech.path} or {noise.path} changed since the plan was made; run --plan again")

@@ -12,6 +12,7 @@ from senet.data.plan import Line, Part
 from senet.data.prepare import fingerprint
 from senet.data.scp import Scp, read_table, split_value
 from senet.data.sources import read_mono_at
+from senet.data.stored import open_command, open_entry
 from senet.dsp.resample import resample, resampled_length
 from senet.errors import UserError
 
@@ -25,13 +26,13 @@ class Pairs:
     Args:
         path: the folder.
         sample_rate: Hz of what is made.
+        allow_pipes: run the values of the three files that are shell commands (``cmd |``) and take what they write.
     """
 
-    def __init__(self, path, sample_rate, *, peak=0.99, on_clip="scale_all"):
+    def __init__(self, path, sample_rate, *, peak=0.99, on_clip="scale_all", allow_pipes=False):
         self.path, self.sample_rate, self.peak, self.on_clip = Path(path), sample_rate, peak, on_clip
-        self.scps = [Scp(self.path / "wav.scp"), Scp(self.path / "spk1.scp")]
-        if (self.path / "noise1.scp").exists():
-            self.scps.append(Scp(self.path / "noise1.scp"))
+        names = ["wav.scp", "spk1.scp"] + ["noise1.scp"] * (self.path / "noise1.scp").exists()
+        self.scps = [Scp(self.path / name, allow_pipes) for name in names]
         self.speakers = read_table(self.path / "utt2spk")
         noisy = self.scps[0]
         for scp in self.scps[1:]:
@@ -50,16 +51,28 @@ class Pairs:
     def table(self, name):
         return read_table(self.path / name) if (self.path / name).exists() else {}
 
+    def _open(self, scp, i):
+        value = scp.value(i)
+        if value.endswith("|"):  # Scp let it pass, so it was allowed
+            return open_command(value, f"{scp.path}:{i + 1}: '{scp.key(i)}'")
+        return open_entry(value, scp.root)
+
     def _header(self, i):
         """(samples at our rate, fingerprints) of pair ``i``."""
-        infos = [audio.info(scp.value(i), scp.root) for scp in self.scps]
+        entries = [self._open(scp, i) for scp in self.scps]
+        infos = [audio.info(entry) for entry in entries]
         if len({(found.frames, found.sample_rate) for found in infos}) > 1:
             lengths = ", ".join(f"{found.frames} samples at {found.sample_rate} Hz" for found in infos)
             raise UserError(
                 f"{self.scps[0].path}:{i + 1}: '{self.scps[0].key(i)}' and its references differ: {lengths}; "
                 "they have to be of one length and rate"
             )
-        prints = [fingerprint(Path(scp.root, split_value(scp.value(i))[0])) for scp in self.scps]
+        prints = [
+            hashlib.blake2b(entry.file.data, digest_size=16).hexdigest()
+            if scp.value(i).endswith("|")
+            else fingerprint(Path(scp.root, split_value(scp.value(i))[0]))
+            for scp, entry in zip(self.scps, entries, strict=True)
+        ]
         return resampled_length(infos[0].frames, infos[0].sample_rate, self.sample_rate), prints
 
     def plan(self, num_clips=None, nj=1):
@@ -81,13 +94,13 @@ class Pairs:
         """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples."""
         signals = []
         for scp in self.scps:
-            value = scp[line.utt]
-            found = audio.info(value, scp.root)
-            x = read_mono_at(value, found.sample_rate, root=scp.root, num_samples=found.frames)
+            entry = self._open(scp, scp.index(line.utt))
+            found = audio.info(entry)
+            x = read_mono_at(entry, found.sample_rate, root=None, num_samples=found.frames)
             x = resample(x, found.sample_rate, self.sample_rate)
             if len(x) != line.num_samples:
                 raise UserError(
-                    f"{value}: {len(x)} samples, {line.num_samples} when the plan was made; run --plan again"
+                    f"{entry.where}: {len(x)} samples, {line.num_samples} when the plan was made; run --plan again"
                 )
             signals.append(x * np.float64(FULL_SCALE))
         noisy, clean = signals[:2]

@@ -22,6 +22,7 @@ from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
 
 _BLOCK = 1 << 14
+_NAMED = 20  # broken files in one error
 
 
 class Source(NamedTuple):
@@ -166,8 +167,6 @@ def list_sources(src, *, speaker, cache_path, nj, bad_audio="raise", min_seconds
     ):
         for path, row in zip(paths, looked, strict=True):
             if isinstance(row, UserError):
-                if bad_audio == "raise":
-                    raise UserError(f"{row} (or pass --bad_audio skip to leave out files that cannot be read)")
                 bad.append(row)
                 continue
             cache.add(str(path), row)
@@ -182,6 +181,10 @@ def list_sources(src, *, speaker, cache_path, nj, bad_audio="raise", min_seconds
             taken.add(utt)
             origin = recording(path.stem) or utt
             sources.append(Source(utt, spk, str(path), frames, rate, channels, content, noise_type(path, src), origin))
+    if bad and bad_audio == "raise":
+        more = [f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
+        found = f"{len(bad)} of {len(paths)} files in {src} cannot be read"
+        raise UserError("\n".join([*map(str, bad[:_NAMED]), *more, f"{found}; mend them or pass --bad_audio skip"]))
     for error in bad:
         logging.warning("left out: %s", error)
     if not sources:

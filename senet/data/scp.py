@@ -25,6 +25,7 @@ from senet.files import whole_file
 
 _BLOCK = 1 << 20  # bytes read at a time
 _MEND = "mend the line, or drop it with utils/fix_data_dir.sh"
+BYTE_ORDER_MARK = "\ufeff".encode()  # some editors put it, invisibly, at the start of a file
 
 
 class Scp:
@@ -114,11 +115,12 @@ class Scp:
         another recipe; and the working directory, as in Kaldi, when there is no such folder.
         """
         if self._root is None:
-            self._root = Path()
+            root = Path()
             if self._relative is not None:
                 name = split_value(self._relative)[0]
                 above = self.path.resolve().parents
-                self._root = next((folder for folder in above if (folder / name).exists()), Path())
+                root = next((folder for folder in above if (folder / name).exists()), root)
+            self._root = root  # once and complete: other threads look at it meanwhile
         return self._root
 
 
@@ -205,6 +207,11 @@ def spk2utt(utt2spk):
     return ((spk, " ".join(utts)) for spk, utts in sorted(speakers.items()))
 
 
+def utt2spk(spk2utt):
+    """Rows ``(utt, spk)``, sorted, from rows ``(spk, "utt1 utt2 ...")``."""
+    return sorted((utt, spk) for spk, utts in spk2utt for utt in utts.split())
+
+
 def _count_lines(path):
     """To allocate what is held per line once, in its final size."""
     with open(path, "rb") as f:
@@ -273,6 +280,8 @@ def line_problem(line, allow_pipes=False):
     """What is wrong with one line (bytes, with its line end), or None."""
     if not line.endswith(b"\n"):
         return f"the last line does not end: the file was cut off while it was written; make it again, or {_MEND}"
+    if line.startswith(BYTE_ORDER_MARK):
+        return "there is a byte order mark (BOM, invisible) before the key; remove it with utils/fix_data_dir.sh"
     if b"\r" in line:
         return "there is a carriage return (a file from Windows?); remove it with utils/fix_data_dir.sh"
     if not _decodes(line):
@@ -287,7 +296,8 @@ def line_problem(line, allow_pipes=False):
     if len(row) == 1:
         return f"'{row[0]}' has no value; {_MEND}"
     if not allow_pipes and row[1].rstrip().endswith("|"):
-        return "the value is a shell command (it ends in '|'), which senet does not run; write its output to a file"
+        only = "which only senet.bin.mix --policy pairs --allow_pipes runs"
+        return f"the value is a shell command (it ends in '|'), {only}; write its output to a file"
     return None
 
 

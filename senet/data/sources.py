@@ -76,11 +76,12 @@ class SourceSet:
 
 def read_mono_at(value, rate, start=0, length=None, *, root, num_samples):
     """``audio.read`` with channels averaged; UserError when the rate is not ``rate`` (Hz) or a sample is not finite."""
+    name = getattr(value, "where", value)  # an Entry says where it is from
     x, found = audio.read(value, start, length, root=root, num_samples=num_samples)
     if found != rate:
-        raise UserError(f"{value}: {found} Hz, but {rate} Hz when the recordings were listed; run stage 1 again")
+        raise UserError(f"{name}: {found} Hz, but {rate} Hz when the recordings were listed; run stage 1 again")
     if x.ndim == 2:
         x = x.mean(axis=1)
     if not np.isfinite(x).all():
-        raise UserError(f"{value}: has samples that are NaN or infinite; mend or remove the file and run stage 1 again")
+        raise UserError(f"{name}: has samples that are NaN or infinite; mend or remove the file and run stage 1 again")
     return x

@@ -8,6 +8,7 @@ import functools
 import io
 import os
 import struct
+import subprocess
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class Entry(NamedTuple):
 
     where: str  # for messages
     info: AudioInfo
-    file: "_File"
+    file: "_File | _Output"
     start: int  # position of the first sample in the file, when senet reads them itself
     sound: soundfile.SoundFile | None  # otherwise
 
@@ -69,6 +70,22 @@ class _File:
 
     def readinto(self, buffer, position):
         return os.preadv(self.fd, [buffer], position)
+
+
+class _Output:
+    """What a command wrote, with the methods of ``_File``."""
+
+    def __init__(self, data):
+        self.data, self.size = data, len(data)
+
+    def read(self, size, position):
+        return self.data[position : position + size]
+
+    def readinto(self, buffer, position):
+        buffer = memoryview(buffer).cast("B")
+        part = self.data[position : position + len(buffer)]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 @functools.lru_cache(maxsize=64)
@@ -112,6 +129,8 @@ class _Content(io.RawIOBase):
 
 def open_entry(value, root):
     """The Entry of a value of a scp; AudioError unless its header is sound and the bytes it claims are there."""
+    if isinstance(value, Entry):
+        return value
     path, offset = (os.fspath(value), None) if isinstance(value, os.PathLike) else split_value(value)
     path = os.path.join(root, path) if root is not None else path
     where = path if offset is None else f"{path}:{offset}"
@@ -124,7 +143,26 @@ def open_entry(value, root):
     if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
         start += 6 + head[5]
         head = file.read(64, start)
-    content = _Content(file, start) if start else path
+    return _entry(where, file, start, head, _Content(file, start) if start else path)
+
+
+def open_command(value, where):
+    """The Entry of what the shell command ``value`` (``cmd |``) writes; AudioError when it fails or writes no audio.
+
+    It runs in bash, in the working directory as in Kaldi; any command of a pipeline that fails, fails it.
+    """
+    command = value.rstrip()[:-1].strip()
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
+    where = f"{where}: '{command} |'"
+    if done.returncode or not done.stdout:
+        last = (done.stderr.decode(errors="replace").strip() or "nothing").splitlines()[-1]
+        found = "failed" if done.returncode else "wrote no audio"
+        raise fault(where, "command", f"{found} with exit status {done.returncode}; stderr ends with: {last}")
+    file = _Output(done.stdout)
+    return _entry(where, file, 0, file.read(64, 0), _Content(file, 0))
+
+
+def _entry(where, file, start, head, content):
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return _wav_entry(where, file, start, head, content)
     return _sound_entry(where, file, head, content)

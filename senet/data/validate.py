@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from senet.data import audio
-from senet.data.datadir import FIX, Problem, key_differences, utterance_files
+from senet.data.datadir import FIX, Problem, key_differences, speaker_files, utterance_files
 from senet.data.parallel import available_cpus, parallel_map
 from senet.data.scp import Scp, problems, read_ints_and_digest, read_rows, read_table, spk2utt
 from senet.errors import UserError
@@ -77,19 +77,26 @@ def validate(
         except UserError:
             faults = [Problem(path / name, line, text) for line, text in problems(path / name, pipes)]
         found += faults or _bad_values(path / name)
-    base = scps.get("wav.scp", scps.get("utt2spk"))
+    segmented = (path / "segments").exists()  # audio is keyed by recording then
+    signals = [scp for name, scp in scps.items() if _AUDIO_SCP.fullmatch(name)]
+    recordings = scps.get("wav.scp")
+    base = (None if segmented else recordings) or scps.get("utt2spk")
     if base is None:
         return Report(path, found, 0, 0, None, {})
     for scp in scps.values():
-        found += key_differences(scp, base)
+        found += key_differences(scp, recordings if segmented and recordings and scp in signals else base)
+    found += _bad_segments(path / "segments", base, recordings) if segmented else []
     found += _bad_speakers(path, spk_sort) if "utt2spk" in scps else []
+    found += _bad_speaker_files(path, allow_pipes) if "utt2spk" in scps else []
     infos = None
-    if check_audio and not found:
-        expected = _Expected(path, sample_rate, channels, min_seconds, length_tolerance)
-        signals = [scp for name, scp in scps.items() if _AUDIO_SCP.fullmatch(name)]
-        infos = _check_audio(base, signals, expected, jobs or available_cpus(), found)
+    if check_audio and not found and signals:
+        expected = _Expected(path, sample_rate, channels, min_seconds, length_tolerance, segmented)
+        infos = _check_audio(signals[0] if segmented else base, signals, expected, jobs or available_cpus(), found)
     speakers = len(set(read_table(path / "utt2spk").values())) if "utt2spk" in scps else 0
     seconds, rates = _durations(path, scps, infos) if not found else (None, {})
+    if segmented and not found:
+        times = (value.split()[1:] for _, value in read_rows(path / "segments"))
+        seconds = sum(float(end) - float(start) for start, end in times)
     return Report(path, found, len(base), speakers, seconds, rates)
 
 
@@ -114,6 +121,27 @@ def bad_value(name, value):
             pass
         return f"'{value}' found, {expected} expected; make the file again"
     return None
+
+
+def _bad_segments(path, base, recordings):
+    """Problems of a segments file: lines of utterance, recording, start and end in seconds."""
+    faults = [Problem(path, line, text) for line, text in problems(path, allow_pipes=True)]
+    if faults:
+        return faults
+    for line, (utt, value) in enumerate(read_rows(path), 1):
+        recording, *times = value.split()
+        try:
+            start, end = map(float, times)
+            sound = 0 <= start < end < float("inf")
+        except ValueError:
+            sound = False
+        if not sound:
+            message = f"'{utt}': '{value}' found, a recording, start and end expected: seconds, 0 <= start < end"
+            faults.append(Problem(path, line, f"{message}; make the file again", utt))
+        elif recordings is not None and recording not in recordings:
+            message = f"'{utt}': recording '{recording}' is not in {recordings.path.name}; {FIX}"
+            faults.append(Problem(path, line, message, utt))
+    return [*faults, *key_differences(Scp(path, allow_pipes=True), base)]
 
 
 def _bad_values(path):
@@ -147,14 +175,36 @@ def _bad_speakers(path, spk_sort):
     return found
 
 
+def _bad_speaker_files(path, allow_pipes):
+    """Problems of cmvn.scp, spk2gender and their like: each has a line for each speaker."""
+    if not (path / "spk2utt").exists() or any(problems(path / "spk2utt", allow_pipes=True)):
+        return []  # reported already
+    found, speakers = [], read_table(path / "spk2utt")
+    for name in speaker_files(path):
+        pipes = allow_pipes or not name.endswith(".scp")
+        faults = [Problem(path / name, line, text) for line, text in problems(path / name, pipes)]
+        found += faults
+        if faults:
+            continue
+        table = read_table(path / name)
+        for line, (spk, value) in enumerate(table.items(), 1):
+            if spk not in speakers:
+                found.append(Problem(path / name, line, f"speaker '{spk}' is not in spk2utt; {FIX}"))
+            elif name == "spk2gender" and value not in ("m", "f"):
+                found.append(Problem(path / name, line, f"'{spk}': '{value}' found, m or f expected; mend the line"))
+        lacking = (spk for spk in speakers if spk not in table)
+        found += [Problem(path / name, None, f"speaker '{spk}' of spk2utt is missing; add a line") for spk in lacking]
+    return found
+
+
 class _Expected:
     """What the audio of utterance ``i`` has to be."""
 
-    def __init__(self, path, sample_rate, channels, min_seconds, length_tolerance):
+    def __init__(self, path, sample_rate, channels, min_seconds, length_tolerance, segmented):
         self.sample_rate, self.min_seconds, self.length_tolerance = sample_rate, min_seconds, length_tolerance
         self.channels = 1 if channels is None and (path / "spk1.scp").exists() else channels
         self._lengths, self._rates = (
-            read_ints_and_digest(path / name)[0] if (path / name).exists() else None
+            read_ints_and_digest(path / name)[0] if (path / name).exists() and not segmented else None
             for name in ("utt2num_samples", "utt2fs")
         )
 

@@ -239,9 +239,9 @@ def broken_files(folder, x):
         "cut.flac": ("cut", "asked for|cannot be decoded"),
         "cut_end.flac": ("cut", "asked for|cannot be decoded"),
         "flac_header.flac": ("format", "is not audio that can be read (it begins with b'fLaC"),
-        "nan.wav": ("nan", "not a number (NaN)"),
-        "inf.wav": ("inf", "has infinite samples"),
-        "minus_inf.wav": ("inf", "has infinite samples"),
+        "nan.wav": ("nan", f"sample {RATE // 2} (counted from 0) is not a number (NaN)"),
+        "inf.wav": ("inf", f"sample {RATE // 2} (counted from 0) is infinite"),
+        "minus_inf.wav": ("inf", f"sample {RATE // 2} (counted from 0) is infinite"),
         "stereo.wav": ("channels", "has 2 channels, 1 expected"),
         "rate.wav": ("rate", "has 8000 Hz, 16000 Hz expected"),
         "dc.wav": ("dc", "is constant at 0.25"),
@@ -286,10 +286,11 @@ def test_long_audio_is_checked_to_its_end(tmp_path, monkeypatch):
     x[-1] = 0.5
     write_wav(tmp_path / "x.wav", x, RATE)
     assert check(tmp_path / "x.wav").frames == RATE  # not silent: the last sample sounds
-    x[-1] = np.nan
-    soundfile.write(tmp_path / "x.wav", x, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match="NaN"):
-        check(tmp_path / "x.wav")
+    x[-2] = np.nan
+    for signal in (x, np.stack([np.zeros_like(x), x], axis=1)):
+        soundfile.write(tmp_path / "x.wav", signal, RATE, subtype="FLOAT")
+        with pytest.raises(AudioError, match=rf"sample {RATE - 2} .*NaN"):
+            check(tmp_path / "x.wav", channels=None)
 
 
 def test_a_wav_written_to_a_pipe_has_the_length_that_is_there(tmp_path, signal):

@@ -154,6 +154,31 @@ def test_split_refuses_more_parts_than_it_has(paired):
         tools.split(paired, 4)
     with pytest.raises(UserError, match="12 utterances cannot be split in 13"):
         tools.split(paired, 13, per_utt=True)
+    for nj in (0, -1):
+        with pytest.raises(UserError, match=f"cannot be split in {nj}; the number of jobs is at least 1"):
+            tools.split(paired, nj)
+
+
+def test_split_scp(original, tmp_path, capsys):
+    scp, outs = original / "wav.scp", [str(tmp_path / str(i)) for i in range(5)]
+    assert run(datadir_command, ["split_scp", str(scp), *outs]) == 0
+    parts = [Path(out).read_text() for out in outs]
+    assert [part.count("\n") for part in parts] == [3, 3, 2, 2, 2]
+    assert "".join(parts) == scp.read_text()
+    by_speaker = ["split_scp", "--utt2spk", str(original / "utt2spk"), str(scp)]
+    assert run(datadir_command, [*by_speaker, *outs[:3]]) == 0
+    assert [len(read_table(out)) for out in outs[:3]] == [4, 3, 5]
+    assert run(datadir_command, [*by_speaker, *outs]) == 1
+    assert "wav.scp: 3 speakers cannot be split in 5" in capsys.readouterr().err
+
+
+def test_utt2spk_and_spk2utt_are_made_of_each_other(original, capsys):
+    for tool, source, made in (
+        ("utt2spk_to_spk2utt", "utt2spk", "spk2utt"),
+        ("spk2utt_to_utt2spk", "spk2utt", "utt2spk"),
+    ):
+        assert run(datadir_command, [tool, str(original / source)]) == 0
+        assert capsys.readouterr().out == (original / made).read_text()
 
 
 def test_tools_refuse_sets_that_do_not_line_up(paired, tmp_path, edit):

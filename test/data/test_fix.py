@@ -54,6 +54,19 @@ def test_keeps_what_is_sound_in_all_files_and_says_what_it_dropped(paired, capsy
     assert set(spoiled) - set(os.listdir(paired / ".backup")) == {"frame_shift", "spk2gender"}
 
 
+def test_a_byte_order_mark_goes_and_its_line_stays(paired, edit, utts):
+    edit(paired / "wav.scp", lambda lines: lines.insert(0, "\ufeff" + lines.pop(0)))
+    assert "wav.scp:1: byte order mark removed" in str(fix(paired)[0])
+    assert len(utts(paired)) == 12
+
+
+def test_speaker_files_are_sorted_and_freed_of_carriage_returns(paired, utts):
+    (paired / "spk2gender").write_bytes(b"c f\r\na-b f\r\na m\r\n")
+    fix(paired)
+    assert (paired / "spk2gender").read_text() == "a m\na-b f\nc f\n"
+    assert len(utts(paired)) == 12
+
+
 def test_originals_survive_a_second_fix(paired, edit):
     original = (paired / "wav.scp").read_text()
     for _ in range(2):

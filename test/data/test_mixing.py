@@ -15,6 +15,7 @@ from senet.data.mixing import FULL_SCALE, Mixer, assemble, mix
 from senet.data.plan import Line, Part, silence
 from senet.data.scp import Scp, read_ints, read_table, write_table
 from senet.data.sources import SourceSet
+from senet.data.stored import open_command
 from senet.dsp.level import rms_db
 from senet.errors import UserError
 
@@ -433,3 +434,65 @@ def test_pairs_with_other_ids_are_refused(pairs, tmp_path):
     write_table(pairs / "pairs" / "spk1.scp", rows)
     with pytest.raises(UserError, match="spk1.scp: its ids differ from those of"):
         run("--data", pairs, "--speech", "pairs", "--policy", "pairs", "--out", tmp_path / "dump")
+
+
+def through_pipes(pairs, change=lambda name, utt, path: f"cat {path} |"):
+    """Make the values of the set commands."""
+    for name in ("wav.scp", "spk1.scp"):
+        rows = [(utt, change(name, utt, path)) for utt, path in Scp(pairs / "pairs" / name, allow_pipes=True)]
+        write_table(pairs / "pairs" / name, rows)
+
+
+def test_pipes_are_run_when_that_is_allowed_and_only_then(pairs, tmp_path):
+    words = ["--data", pairs, "--speech", "pairs", "--policy", "pairs", "--nj", 2]
+    run(*words, "--out", tmp_path / "files_set")
+    marker = tmp_path / "ran"
+    through_pipes(pairs, lambda name, utt, path: f"touch {marker}; cat {path} | cat |")
+    with pytest.raises(UserError, match=r"wav.scp:1: the value is a shell command .*--allow_pipes"):
+        run(*words, "--out", tmp_path / "refused")
+    with pytest.raises(UserError, match="--allow_pipes is for --policy pairs"):
+        run("--data", pairs, "--speech", "pairs", "--noise", "n", "--out", tmp_path / "refused", "--allow_pipes")
+    assert not marker.exists()
+    run(*words, "--out", tmp_path / "pipes_set", "--allow_pipes")
+    assert marker.exists()
+    from_files, from_pipes = (
+        {path: digest for path, digest in content(tmp_path / name).items() if path.endswith(".ark")}
+        for name in ("files_set", "pipes_set")
+    )
+    assert from_files
+    assert from_pipes == from_files
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\xf0\xff\x7f"])
+def test_a_wav_of_unknown_length_from_a_pipe_is_read_to_its_end(tmp_path, subtype, size):
+    x = 0.1 * np.random.default_rng(0).standard_normal((5000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", x, 16000, subtype=subtype)
+    written = bytearray((tmp_path / "x.wav").read_bytes())
+    at = written.index(b"data") + 4
+    written[4:8] = written[at : at + 4] = size
+    wanted, _ = soundfile.read(tmp_path / "x.wav", dtype="float32")
+    (tmp_path / "x.wav").write_bytes(written)
+    entry = open_command(f"cat {tmp_path / 'x.wav'} |", "here")
+    assert audio.info(entry)[:3] == (16000, 2, 5000)
+    assert np.array_equal(audio.read(entry)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("echo one >&2; echo two >&2; exit 3", "failed with exit status 3; stderr ends with: two"),
+        ("false | cat {path}", "failed with exit status 1; stderr ends with: nothing"),
+        ("no-such-program", "failed with exit status 127; .*no-such-program"),
+        ("true", "wrote no audio with exit status 0"),
+        ("echo hello", "is not audio that can be read"),
+        ("head -c 1000 {path}", "its header claims 96000 bytes of samples, 956 are there"),
+    ],
+)
+def test_a_pipe_without_audio_is_named_with_utterance_and_file(pairs, tmp_path, command, message):
+    def change(name, utt, path):
+        return f"{command.format(path=path)} |" if (name, utt) == ("spk1.scp", "p1-a") else path
+
+    through_pipes(pairs, change)
+    with pytest.raises(UserError, match=rf"spk1\.scp:2: 'p1-a': .*{message}"):
+        run("--data", pairs, "--speech", "pairs", "--policy", "pairs", "--out", tmp_path / "dump", "--allow_pipes")

@@ -89,10 +89,17 @@ def test_broken_file_stops_and_is_named_or_is_left_out_and_counted(tmp_path, cap
     cut = tone(tmp_path / "src" / "cut.wav")
     cut.write_bytes(cut.read_bytes()[:-1000])
     (tmp_path / "src" / "text.flac").write_text("not audio")
-    with pytest.raises(UserError, match=r"cut\.wav.*31000 are there.*--bad_audio skip"):
+    with pytest.raises(UserError, match=r"(?s)cut\.wav.*31000 are there.*--bad_audio skip") as error:
         listed(tmp_path / "src", tmp_path)
+    assert "text.flac: is not audio" in str(error.value)
+    assert "2 of 3 files in" in str(error.value)
     assert [s.utt for s in listed(tmp_path / "src", tmp_path, bad_audio="skip")] == ["src-good"]
     assert "left out 2 unreadable files" in caplog.text
+    for i in range(30):
+        (tmp_path / "src" / f"x{i:02d}.wav").touch()
+    with pytest.raises(UserError, match="(?s)x17.wav: the file is empty.*and 12 more\n32 of 33 files") as error:
+        listed(tmp_path / "src", tmp_path)
+    assert len(str(error.value).splitlines()) == 22
 
 
 def test_short_files_are_left_out_and_an_empty_folder_is_an_error(tmp_path):

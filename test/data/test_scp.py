@@ -1,10 +1,13 @@
 import os
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from senet.data.scp import Scp, read_ints, read_ints_and_digest, read_table, spk2utt, split_value, write_table
+from senet.data.scp import Scp, read_ints, read_ints_and_digest, read_table, spk2utt, split_value, utt2spk, write_table
 from senet.errors import UserError
 
 
@@ -54,6 +57,7 @@ FAULTS = {
     "not in C order": (b"a x\nB y\n", r":2: 'B' comes after 'a'"),
     "CRLF": (b"a x\nb y\r\n", r":2: there is a carriage return"),
     "key that is not ASCII": ("a x\nä y\n".encode(), r":2: the key 'ä' has letters that are not ASCII"),
+    "byte order mark": (b"\xef\xbb\xbfa x\n", r":1: there is a byte order mark"),
     "no-break space": ("a\u00a0b x\n".encode(), r":1: the key .* has letters that are not ASCII"),
     "control character": (b"a\x07 x\n", r":1: the key .* control characters"),
     "not UTF-8": (b"a x\nb \xff\n", r":2: the line is not UTF-8"),
@@ -123,6 +127,24 @@ def test_relative_values_are_found_from_anywhere_but_never_in_another_recipe(tmp
     assert (Scp(away / "wav.scp").root / "dump/train/x.ark").resolve() == tmp_path / "a/dump/train/x.ark"
 
 
+def test_a_second_thread_that_asks_meanwhile_gets_the_same_root(write, monkeypatch):
+    scp, exists = Scp(write(b"u x.ark:3\n")), Path.exists
+    (scp.path.parent / "x.ark").touch()
+    looking, asked = threading.Event(), threading.Event()
+
+    def slow_exists(path):
+        looking.set()
+        asked.wait(0.2)
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", slow_exists)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: scp.root)
+        assert looking.wait(5)
+        second = pool.submit(lambda: scp.root)
+        assert first.result() == second.result() == scp.path.parent
+
+
 def test_integers_in_the_order_of_the_file(write):
     values = read_ints(write(b"a 5\nb 123456789012345\nc -1\n"))
     assert values.dtype == np.int64
@@ -167,6 +189,11 @@ def test_refuses_to_write_rows_out_of_order(tmp_path):
 
 def test_spk2utt():
     assert list(spk2utt([("s1-a", "s1"), ("s0-b", "s0"), ("s1-c", "s1")])) == [("s0", "s0-b"), ("s1", "s1-a s1-c")]
+
+
+def test_utt2spk_is_the_way_back():
+    rows = [("s0-b", "s0"), ("s1-a", "s1"), ("s1-c", "s1")]
+    assert utt2spk(spk2utt(rows)) == rows
 
 
 def test_offsets_of_values():

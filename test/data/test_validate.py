@@ -61,6 +61,9 @@ def test_source_sets_have_lengths_and_rates_of_their_own(tmp_path):
         ("utt2spk", line(2, "a-001 z\n"), "utt2spk:3: speaker 'a' of 'a-002' comes after 'z'"),
         ("spk2utt", lambda lines: lines.pop(), "spk2utt: speaker 'c' of utt2spk is missing"),
         ("spk2utt", line(3, "c c-000\n"), "spk2utt:3: the utterances of 'c' are not those"),
+        ("spk2gender", line(2, "a-b x\n"), "spk2gender:2: 'a-b': 'x' found, m or f expected"),
+        ("spk2gender", lambda lines: lines.pop(), "spk2gender: speaker 'c' of spk2utt is missing"),
+        ("spk2gender", lambda lines: lines.reverse(), "spk2gender:2: 'a-b' comes after 'c'"),
         ("utt2spk", lambda lines: lines.clear(), "utt2spk:1: the file is empty"),
     ],
 )
@@ -68,6 +71,47 @@ def test_names_file_and_line(paired, capsys, name, change, message, edit):
     edit(paired / name, change)
     assert run(validate_command, [str(paired)]) == 1
     assert f"{paired}/{message}" in capsys.readouterr().err
+
+
+def test_cmvn_is_keyed_by_speaker(paired):
+    write_table(paired / "cmvn.scp", [("a", "cmvn.ark:2"), ("a-000", "cmvn.ark:9"), ("a-b", "cmvn.ark:16")])
+    messages = [str(problem) for problem in validate(paired).problems]
+    assert len(messages) == 2
+    assert messages[0].startswith(f"{paired}/cmvn.scp:2: speaker 'a-000' is not in spk2utt")
+    assert messages[1].startswith(f"{paired}/cmvn.scp: speaker 'c' of spk2utt is missing")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a-1 r 0.5 1.0", None),
+        ("a-1 r 1.0 1.0", "segments:2: 'a-1': 'r 1.0 1.0' found"),
+        ("a-1 r -1 1.0", "segments:2: 'a-1': 'r -1 1.0' found"),
+        ("a-1 r 0 nan", "segments:2: 'a-1': 'r 0 nan' found"),
+        ("a-1 r 1.0", "segments:2: 'a-1': 'r 1.0' found"),
+        ("a-1 q 0.5 1.0", "segments:2: 'a-1': recording 'q' is not in wav.scp"),
+        ("a-2 r 0.5 1.0", "segments:2: 'a-1' of utt2spk:2 is missing"),
+    ],
+)
+def test_segments_cut_utterances_from_recordings(tmp_path, row, message):
+    write_wav(tmp_path / "r.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    write_table(tmp_path / "wav.scp", [("r", tmp_path / "r.wav")])
+    write_table(tmp_path / "utt2spk", [("a-0", "a"), ("a-1", "a")])
+    write_table(tmp_path / "spk2utt", [("a", "a-0 a-1")])
+    (tmp_path / "segments").write_text(f"a-0 r 0 0.5\n{row}\n")
+    report = validate(tmp_path, check_audio=True)
+    if message:
+        assert str(report.problems[0]).startswith(f"{tmp_path}/{message}")
+    else:
+        assert (report.problems, report.utterances, report.seconds) == ([], 2, 1.0)
+
+
+def test_every_one_of_many_broken_files_is_named(paired, capsys, utts):
+    write_table(paired / "wav.scp", [(utt, f"/absent/{utt}.wav") for utt in utts(paired)])
+    assert run(validate_command, [str(paired), "--check_audio", "--non-print"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("/absent/") == 12
+    assert " more" not in errors
 
 
 def test_missing_files_and_folders(paired, capsys):
@@ -87,6 +131,7 @@ def test_speakers_out_of_order_may_be_allowed(paired, edit, utts):
         if name.startswith("utt2") or name.endswith(".scp"):
             edit(paired / name, lambda lines: lines.__delitem__(slice(10, None)))
     write_table(paired / "spk2utt", spk2utt(read_table(paired / "utt2spk").items()))
+    (paired / "spk2gender").unlink()
     (problem,) = validate(paired).problems
     assert "utt2spk:2: speaker '08' of 'a-001' comes after '09'" in str(problem)
     assert run(validate_command, [str(paired), "--no-spk-sort"]) == 0
