@@ -39,13 +39,16 @@ cat > "$recipe/local/data.sh" << 'END'
 #!/usr/bin/env bash
 # Stage 1: writes the source sets that conf/mix_*.yaml name, DATADIR/{speech,noise}_{train,valid,test}.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ./path.sh
 
 datadir=data
 speech_dir=
 noise_dir=
+bad_audio=raise # skip: leave out files that cannot be read
 nj=1
 # shellcheck disable=SC2034 # parse_options.sh prints it
-help_message="Usage: $0 --speech_dir DIR --noise_dir DIR [--datadir DIR] [--nj N]
+help_message="Usage: $0 --speech_dir DIR --noise_dir DIR [--datadir DIR] [--bad_audio raise|skip] [--nj N]
 Divides speech by speaker (the folders DIR/<speaker>/) and noise by recording, 8:1:1."
 . parse_options.sh
 
@@ -56,8 +59,9 @@ for dir in "$speech_dir" "$noise_dir"; do
   fi
 done
 split="train=0.8 valid=0.1 test=0.1"
-python -m senet.bin.prepare --src "$speech_dir" --out "$datadir/speech" --kind speech --speaker folder --split "$split" --nj "$nj"
-python -m senet.bin.prepare --src "$noise_dir" --out "$datadir/noise" --kind noise --speaker file --split "$split" --nj "$nj"
+prepare() { python -m senet.bin.prepare --split "$split" --bad_audio "$bad_audio" --nj "$nj" "$@"; }
+prepare --src "$speech_dir" --out "$datadir/speech" --kind speech --speaker folder
+prepare --src "$noise_dir" --out "$datadir/noise" --kind noise --speaker file
 END
 
 for set in train valid test; do

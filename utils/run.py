@@ -61,7 +61,7 @@ class Job:
         kill_group(self.process.pid, number)
 
     def ended(self):
-        """None while the job runs; then (code, signal), with log and status completed."""
+        """None while the job runs; then (code, signal) as its status file says, with log and status completed."""
         if self.process.poll() is None:
             return None
         code, number = max(self.process.returncode, 0), max(-self.process.returncode, 0)
@@ -72,7 +72,8 @@ class Job:
             log.write(f"# Accounting: time={elapsed} threads={self.threads}\n")
             log.write(f"# Ended ({how}) at {runner.date(end)}, elapsed time {elapsed} seconds\n")
         runner.write_status(self.status, code=code, signal=number, start=self.start, end=end)
-        return code, number
+        status = runner.read_status(self.status) or {"code": code or 1, "signal": number}
+        return status["code"], status["signal"]
 
 
 class Guard:

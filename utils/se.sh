@@ -14,6 +14,9 @@ stop_stage=7           # the last one
 list=false             # print the state of each stage, run nothing
 dry_run=false          # print what would run and the disk it needs, run nothing
 force=false            # repeat the chosen stages even if they are done
+skip_data_prep=false   # leave out stages 0 to 3
+skip_train=false       # stage 4
+skip_eval=false        # stages 5 to 7
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
 ngpu=0                 # GPUs for training
 num_threads=$(getconf _NPROCESSORS_ONLN)  # CPU threads for training
@@ -22,7 +25,7 @@ train_set=train
 valid_set=valid
 test_sets="test"
 sample_rate=16000
-feats_type=raw         # raw, stft or fbank
+feats_type=raw         # raw or stft for a training; fbank, Kaldi's, for other programs
 train_config=
 tag=                   # the experiment is called after the config, and the tag where there is one
 metrics="pesq_wb stoi si_sdr"
@@ -42,14 +45,15 @@ results=               # default: RESULTS.md beside expdir
 usage() {
   if [ -f run.sh ]; then sed -n '2,/^[^#]/s/^# \{0,1\}//p' run.sh; fi
   cat << END
-Options, with this recipe's values ("--name value"; the switches list, dry_run and force need no value):
+Options, with this recipe's values ("--name value"; a switch, one that is true or false, needs no value):
   --stage $stage, --stop_stage $stop_stage       by number or name: $(for k in "${!names[@]}"; do printf '%s %s  ' "$k" "${names[k]}"; done)
   --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages
+  --skip_data_prep, --skip_train, --skip_eval     leave out stages 0 to 3, 4, 5 to 7
   --nj $nj                          parallel jobs
   --ngpu $ngpu, --num_threads $num_threads, --num_workers $num_workers     GPUs, CPU threads and data loading processes of the training
   --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
   --sample_rate $sample_rate             Hz; 16k is understood, too
-  --feats_type $feats_type                what training reads: raw, stft or fbank
+  --feats_type $feats_type                what training reads: raw or stft; fbank (to stage 3) makes Kaldi's features, for other programs
   --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
   --metrics "$metrics"
   --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
@@ -78,6 +82,27 @@ stage_number() { # a stage's number, from its number or name
 }
 stage=$(stage_number "$stage")
 stop_stage=$(stage_number "$stop_stage")
+[ "$stage" -le "$stop_stage" ] || die "--stage $stage (${names[stage]}) comes after --stop_stage $stop_stage (${names[stop_stage]})"
+for name in nj num_threads; do
+  [[ ${!name} =~ ^[1-9][0-9]*$ ]] || die "--$name '${!name}': a whole number from 1 upwards is needed"
+done
+for name in ngpu num_workers; do
+  [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name '${!name}': a whole number is needed"
+done
+[[ $sample_rate =~ ^[1-9][0-9]*(\.[0-9]+)?[kK]?$ ]] || die "--sample_rate '$sample_rate': not a rate such as 16000 or 16k"
+[[ $feats_type =~ ^(raw|stft|fbank)$ ]] || die "--feats_type '$feats_type': it is raw, stft or fbank"
+if [ "$feats_type" = fbank ] && [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ] && ! $skip_train; then
+  die "--feats_type fbank: there is no training on it, only on raw and stft; '--stop_stage feats' makes it for other programs"
+fi
+for name in datadir dumpdir expdir; do
+  [ -n "${!name}" ] || die "--$name is empty: it names a folder"
+  [[ ${!name} != -* ]] || die "--$name '${!name}': a folder's name cannot begin with '-'"
+done
+for name in tag datadir dumpdir expdir results; do # they become part of command lines
+  [[ ${!name} != *[]\[\;\&\|\<\>\$\`\"\'\\\(\)\{\}\*\?\!\#\~[:space:]]* ]] \
+    || die "--$name '${!name}': use letters, digits and ._-/+=@ in it"
+done
+[[ $tag != */* ]] || die "--tag '$tag': no '/' in it, since it is part of a folder's name"
 [ -f "$train_config" ] || die "--train_config: no file '$train_config'; there are: $(echo conf/train*.yaml)"
 exp=$expdir/$(basename "$train_config" .yaml)${tag:+_$tag}
 : "${results:=${expdir%"${expdir##*/}"}RESULTS.md}"
@@ -86,21 +111,21 @@ for word in $num_clips; do
   [[ " ${all_sets[*]} " == *" ${word%%=*} "* && $word == *=* ]] || die "--num_clips '$word': not SET=N with a set of ${all_sets[*]}"
 done
 
-words() { # words VARIABLE TEXT: splits the text as a shell does, into an array
+words() { # words OPTION TEXT: splits the text as a shell does, into the array OPTION_words (--local_args: local_words)
   local split
   [ -n "$2" ] || return 0
-  split=$(stage_py words "$2")
-  mapfile -t "$1" <<< "$split"
+  split=$(stage_py words "$2") || die "--$1 \"$2\": cannot be split into words as in a shell"
+  mapfile -t "${1%_args}_words" <<< "$split"
 }
 
 corpus_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
-words corpus_words "$corpus"
-words local_words "$local_args"
-words mix_words "$mix_args"
-words feats_words "$feats_args"
-words train_words "$train_args"
-words enhance_words "$enhance_args"
-words score_words "$score_args"
+words corpus "$corpus"
+words local_args "$local_args"
+words mix_args "$mix_args"
+words feats_args "$feats_args"
+words train_args "$train_args"
+words enhance_args "$enhance_args"
+words score_args "$score_args"
 
 # Runs a command so that a signal to this script ends it at once, not only after the command.
 child=
@@ -121,10 +146,13 @@ trap 'stop 143' TERM
 trap 'stop 129' HUP
 
 k=
+busy=()
 ended() {
   local code=$?
-  [ "$code" -eq 0 ] || [ -z "$k" ] || echo "se.sh: stage $k (${names[k]}) did not finish (exit status $code). When that is" \
-    "mended, the same command goes on where it stopped; './run.sh --stage ${names[k]}' starts there." >&2
+  [ "$code" -ne 0 ] && [ -n "$k" ] || return 0
+  [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ || true
+  echo "se.sh: stage $k (${names[k]}) did not finish (exit status $code). When that is mended, the same command goes on" \
+    "where it stopped; with --stage ${names[k]} added, it starts there." >&2
 }
 trap ended EXIT
 
@@ -139,22 +167,25 @@ unit() {
     for word in "$@"; do
       if [[ $state == done* && -n $word && -n ${pending[$word]:-}${pending[${word%/*}]:-} ]]; then state="stale: depends on $word"; fi
     done
-    if $force && [[ $state == done* ]]; then state="stale: --force"; fi
+    if [[ $work == train && $state == "stale: depends on "* ]]; then state="refused: trained on other data (${state#*on } changes); choose --tag NAME, or --force"; fi
+    if $force && [[ $state == done* || $state == refused* ]]; then state="stale: --force"; fi
     [[ $state == done* ]] || pending[$root]=1
     printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$state"
     if $dry_run && [ "$work" = mix ] && [[ $state != done* && $state != missing* ]]; then mix --dry_run; fi
     return
   fi
+  busy=("$name" "$root" "$@")
   state=$(stage_py begin "$name" "$root" --pid $$ ${forced:+--force} "$@") || code=$?
   case $code in
     0) log "stage $k: $name $root (${state//$'\n'/; })" ;;
-    3) log "stage $k: $name $root: $state" && return ;;
+    3) log "stage $k: $name $root: $state" && busy=() && return ;;
     *) die "stage $k: $name $root: ${state:-refused}" ;;
   esac
   worked=true
   "$work"
   # shellcheck disable=SC2086
   stage_py end "$name" "$root" --require $outputs
+  busy=()
 }
 
 # array FILE SIZE LOG COMMAND...: the command with --job JOB/N, as an array over FILE's lines in shards of SIZE.
@@ -219,9 +250,10 @@ feats() {
 }
 
 stage_train() {
-  local train=$dumpdir/$feats_type/$train_set valid=$dumpdir/$feats_type/$valid_set
+  local train=$dumpdir/$feats_type/$train_set valid=$dumpdir/$feats_type/$valid_set maker="3 (feats)"
+  [ "$feats_type" != raw ] || maker="2 (mix)"
   unit train "$exp" "checkpoints/index.json config.yaml" train --experiment --option "$train_args" --input '' "$train_config" \
-    --input "3 (feats)" "$train/wav.scp" "$valid/wav.scp" "$train/.stages/feats.json" "$valid/.stages/feats.json"
+    --input "$maker" "$train/wav.scp" "$valid/wav.scp" --input "3 (feats)" "$train/.stages/feats.json" "$valid/.stages/feats.json"
 }
 train() {
   local log=$exp/logdir/train.log
@@ -281,6 +313,8 @@ stage_report() {
 
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
 for k in $(seq "$stage" "$stop_stage"); do
+  case $k in [0-3]) skip=$skip_data_prep ;; 4) skip=$skip_train ;; *) skip=$skip_eval ;; esac
+  ! $skip || continue
   started=$SECONDS worked=false
   forced=$($force && echo true || true)
   "stage_${names[k]}"

@@ -5,15 +5,18 @@ A unit is a stage's work on one set, such as "mix train". It has a root folder, 
 ROOT/.stages/NAME.json, holds a hash of the options and of the inputs' content, and once the work is done the
 list of its outputs with their sizes; it is written before the work ("begun") and after the check ("done").
 
-  stage.py state NAME ROOT ...   print one line: done WHEN | new | partly: why | stale: why | missing input: which
+  stage.py state NAME ROOT ...   print one line: done WHEN | new | partly: why | stale: why | refused: why |
+                                 missing input: which
   stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 1: it cannot be done
   stage.py end   NAME ROOT [--require PATH...]    the work is finished: check the outputs, write the record
+  stage.py restore NAME ROOT     the work failed: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
 
-When options or inputs have changed, `begin` removes what the unit made before; after a mere interruption it
-keeps it, to be continued.
+After a mere interruption what is there is kept, to be continued. When options or inputs have changed, `begin` moves the
+finished outputs into ROOT/.old-NAME, and `end` removes them. When the work fails, `restore` moves them back, and the
+unfinished new ones into ROOT/.begun-NAME, from where the next `begin` with the same options takes them.
 """
 
 import argparse
@@ -22,7 +25,7 @@ import re
 import shlex
 import sys
 
-from unit import Unit, UserError, finish
+from unit import Unit, UserError, drop, finish
 
 
 def sources(conf, datadir, words):
@@ -53,7 +56,7 @@ def get_parser():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("state", "begin", "end"):
+    for command in ("state", "begin", "end", "restore"):
         sub = commands.add_parser(command, allow_abbrev=False)
         sub.add_argument("name")
         sub.add_argument("root")
@@ -107,13 +110,20 @@ def main(argv=None):
         experiment=args.experiment,
         keep=args.keep,
     )
+    if args.command == "restore":
+        unit.restore(args.pid)
+        return 0
+    if args.command == "begin":
+        unit.recall(args.pid)
     state = unit.state()
-    print(state)
+    if args.command == "state" or not state.startswith("refused"):
+        print(state)
     if args.command == "state":
         return 0
     if state.startswith("missing"):
         return 1
     if state.startswith("done") and not args.force:
+        drop(args.name, args.root)
         return 3
     unit.begin(force=args.force, pid=args.pid)
     return 0

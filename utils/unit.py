@@ -18,6 +18,7 @@ from senet.errors import UserError  # noqa: E402
 from senet.files import sha256, write_json  # noqa: E402
 
 LOG_FOLDERS = ("log", "logdir", "q")
+SLOTS = ("old", "begun")
 
 
 def walk(root):
@@ -34,6 +35,33 @@ def walk(root):
 
 def record_path(name, root):
     return Path(root, ".stages", f"{name}.json")
+
+
+def slot_path(name, root, kind):
+    """Hidden folder for a state of the unit that is set aside: "old", finished, or "begun", with other options."""
+    return Path(root, f".{kind}-{name}")
+
+
+def drop(name, root, kinds=SLOTS):
+    for kind in kinds:
+        (slot_path(name, root, kind) / "record.json").unlink(missing_ok=True)  # first: half a slot is none
+        shutil.rmtree(slot_path(name, root, kind), ignore_errors=True)
+
+
+def prune(root, files):
+    """Remove the folders of ``files`` that are empty."""
+    folders = {folder for file in files for folder in (root / file).parents if root in folder.parents}
+    for folder in sorted(folders, reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def move(source, target, files):
+    for file in files:
+        if os.path.lexists(source / file):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source / file, target / file)
+    prune(source, files)
 
 
 def made_since(path, record, root):
@@ -151,12 +179,14 @@ class Unit:
         return [p for p in sizes if not (self.root / p).is_file() or (self.root / p).stat().st_size != sizes[p]]
 
     def state(self):
-        """One line: ``done WHEN``, ``new``, ``partly: why``, ``stale: why``, or ``missing input: which``."""
+        """One line: ``done WHEN``, or ``new``, ``partly``, ``stale``, ``refused`` or ``missing input`` with the reason."""
         if missing := self.missing():
             maker = self.maker[missing[0]]
             return f"missing input: {missing[0]}" + (f", which stage {maker} makes" if maker else "")
         if self.record is None:
             return "new"
+        if data := self.other_data():
+            return f"refused: trained on other data ({data} changed); choose --tag NAME, or --force"
         if self.record["identity"] != self.identity:
             paths, options = self.changes()
             what = [*paths, *options]
@@ -174,36 +204,112 @@ class Unit:
             return list(self.record["outputs"])
         return made_since(self.path, self.record, self.root)
 
+    def movable(self):
+        """Files that this unit made and that the command does not keep up to date itself."""
+        return [output for output in self.made() if output.partition("/")[0] not in self.keep]
+
     def remove(self, outputs):
-        outputs = [output for output in outputs if output.partition("/")[0] not in self.keep]
         for output in outputs:
             (self.root / output).unlink(missing_ok=True)
-        folders = {folder for o in outputs for folder in (self.root / o).parents if self.root in folder.parents}
-        for folder in sorted(folders, reverse=True):
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
+        prune(self.root, outputs)
 
-    def begin(self, *, force, pid):
-        """Record that process ``pid`` starts the work, and remove what must not be mistaken for its result.
+    def slot(self, kind):
+        return slot_path(self.name, self.root, kind)
+
+    def slot_record(self, kind):
+        return read_record(self.slot(kind) / "record.json")
+
+    def stash(self, kind):
+        """Move the outputs and a copy of the record into a slot. Cut off, `repair` undoes it."""
+        slot, outputs = self.slot(kind), self.movable()
+        drop(self.name, self.root, [kind])
+        if outputs:
+            write_json(slot / "record.json", self.record)
+            move(self.root, slot / "files", outputs)
+
+    def fetch(self, kind):
+        """Bring back what is in a slot. Cut off, `repair` completes it."""
+        slot = self.slot(kind)
+        self.record = read_record(slot / "record.json")
+        write_json(self.path, self.record)
+        files = slot / "files"
+        move(files, self.root, walk(files))
+        drop(self.name, self.root, [kind])
+
+    def repair(self):
+        """Bring back what a move that was cut off has left in a slot: there, it has the present record."""
+        for kind in SLOTS:
+            if self.record and self.slot_record(kind) == self.record:
+                self.fetch(kind)
+
+    def recall(self, pid):
+        """Before `begin`: mend what was cut off, and bring back what was set aside for the present options.
 
         Raises:
-            UserError: another process is at it, or it is an experiment on data that are there no more.
+            UserError: another process than ``pid`` is at work.
         """
         owner = self.record and self.record["owner"]
         if owner and owner != process(pid) and owner == process(int(owner.split()[0])):
             raise UserError(
                 f"{self.root}: process {owner.split()[0]} is at work on {self.name} there; wait for it, or end it"
             )
+        self.repair()
+        kinds = [kind for kind in SLOTS if (self.slot_record(kind) or {}).get("identity") == self.identity]
+        if kinds and self.record and self.record["identity"] != self.identity:
+            if self.record["state"] == "done":
+                self.stash("old")
+            else:
+                self.remove(self.movable())
+            self.fetch(kinds[0])
+
+    def restore(self, pid):
+        """After ``pid`` failed: bring the earlier, finished outputs back, and keep aside what the attempt made."""
+        owner = self.record and self.record["owner"]
+        if owner not in (None, process(pid)):
+            return
+        self.repair()
+        if owner and self.slot_record("old"):
+            try:
+                self.stash("begun")
+            except (OSError, UserError):  # no space: what failed gives way
+                drop(self.name, self.root, ["begun"])
+                self.remove(self.movable())
+            self.fetch("old")
+            kept = self.slot("begun")
+            what = f"; the unfinished new ones are in {kept} and go on with the same options" if kept.exists() else ""
+            print(f"{self.root}: the earlier outputs of {self.name} are back{what}", file=sys.stderr)
+
+    def begin(self, *, force, pid):
+        """Record that process ``pid`` starts the work; what must not be mistaken for its result is set aside or removed.
+
+        Raises:
+            UserError: it is an experiment on data that are there no more.
+        """
         if self.experiment:
             self.prepare_experiment(force)
         elif self.record and (force or self.record["identity"] != self.identity):
-            self.remove(self.made())
+            self.set_aside()
             self.record = None
         elif self.record and self.record["state"] == "done":
             self.remove(self.damaged())  # the command makes what is missing again
         record = {"state": "begun", "identity": self.identity, "options": self.options, "inputs": self.inputs}
         record["before"] = self.record["before"] if self.record else walk(self.root)
         write_json(self.path, {**record, "outputs": {}, "owner": process(pid)})
+
+    def set_aside(self):
+        """Keep finished outputs in a slot until the new ones are there; unfinished ones are removed."""
+        if self.record["state"] == "done":
+            drop(self.name, self.root, ["begun"])
+            self.stash("old")
+        else:
+            self.remove(self.movable())
+        if self.slot("old").exists():
+            print(f"the earlier outputs stay in {self.slot('old')} until the new ones are finished", file=sys.stderr)
+
+    def other_data(self):
+        """Of an experiment: the first of its data that is not what it was trained on."""
+        data = [p for p in self.changes()[0] if self.maker.get(p)] if self.record else []
+        return data[0] if self.experiment and data else None
 
     def prepare_experiment(self, force):
         """Training goes on in its folder, and is never thrown away; other data is another experiment."""
@@ -213,14 +319,12 @@ class Unit:
             shutil.move(self.root, old)
             print(f"the earlier {self.root} is now {old}", file=sys.stderr)
             self.record = None
-        elif self.record:
-            data = [p for p in self.changes()[0] if self.maker.get(p)]
-            if data:
-                raise UserError(
-                    f"{self.root} was trained on other data than is there now ({data[0]} differs). "
-                    "Give the new experiment a name of its own with --tag NAME, or train again from the start with "
-                    f"--force (which keeps the old one under {self.root.parent / '.old'})."
-                )
+        elif data := self.other_data():
+            raise UserError(
+                f"{self.root} was trained on other data than is there now ({data} differs). "
+                "Give the new experiment a name of its own with --tag NAME, or train again from the start with "
+                f"--force (which keeps the old one under {self.root.parent / '.old'})."
+            )
 
 
 def finish(name, root, required):
@@ -235,3 +339,4 @@ def finish(name, root, required):
     outputs = {p: (root / p).stat().st_size for p in made_since(path, record, root)}
     finished = time.strftime("%Y-%m-%d %H:%M:%S")
     write_json(path, {**record, "state": "done", "outputs": outputs, "owner": None, "finished": finished})
+    drop(name, root)

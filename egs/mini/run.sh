@@ -17,8 +17,14 @@ parse_options_known_only=true
 place=(--corpus downloads/mini --local_args "$local_args")
 if [ -n "$speech_dir$noise_dir" ]; then
   cd "$OLDPWD"
-  speech_dir=$(cd "${speech_dir:?is missing: it goes together with --noise_dir}" && pwd)
-  noise_dir=$(cd "${noise_dir:?is missing: it goes together with --speech_dir}" && pwd)
+  for name in speech_dir noise_dir; do
+    if [ ! -d "${!name}" ]; then
+      echo "run.sh: --$name ${!name:-is missing}${!name:+: no such folder}; give both --speech_dir DIR and --noise_dir DIR, folders of recordings" >&2
+      exit 1
+    fi
+  done
+  speech_dir=$(cd "$speech_dir" && pwd)
+  noise_dir=$(cd "$noise_dir" && pwd)
   cd "$OLDPWD"
   place=(--datadir own/data --dumpdir own/dump --expdir own/exp --corpus "${speech_dir@Q} ${noise_dir@Q}"
     --local_args "--speech_dir ${speech_dir@Q} --noise_dir ${noise_dir@Q} $local_args")

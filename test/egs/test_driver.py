@@ -179,9 +179,13 @@ def test_changed_manifests_redo_the_rest_and_equal_ones_nothing(done):
 
 def test_training_refuses_data_that_changed(done):
     done.write("corpus/b.wav", "")
+    done.run("--stop_stage", "data")
+    assert "refused: trained on other data" in states(done.run("--list")[1])["train", "exp/train_x"]
     _, _, err = done.run(code=1)
     assert "exp/train_x was trained on other data" in err
     assert "--tag" in err
+    assert "refused: trained on other data" in states(done.run("--list")[1])["train", "exp/train_x"]
+    assert "stale: --force" in states(done.run("--list", "--force")[1])["train", "exp/train_x"]
     calls, out, _ = done.run("--tag", "more")
     assert calls == ["train", *ALL[7:]]
     assert "exp/train_x_more" in out
@@ -224,13 +228,15 @@ def test_a_failed_stage_is_named_and_the_run_goes_on_there(recipe):
     assert "run.py: job failed, log is in dump/raw/train/logdir/feats.1.log" in err
     assert "no such luck" in err
     assert "stage 3 (feats) did not finish" in err
-    assert "./run.sh --stage feats" in err
+    assert "the same command goes on where it stopped; with --stage feats added" in err
     assert recipe.run()[0] == ALL[4:]
 
 
 def test_starting_late_names_the_input_and_its_stage(recipe):
     _, _, err = recipe.run("--stage", "train", code=1)
-    assert "missing input: dump/raw/train/wav.scp, which stage 3 (feats) makes" in err
+    assert "missing input: dump/raw/train/wav.scp, which stage 2 (mix) makes" in err
+    _, _, err = recipe.run("--stage", "train", "--feats_type", "stft", code=1)
+    assert "missing input: dump/stft/train/wav.scp, which stage 3 (feats) makes" in err
     assert not (recipe.path / "exp").exists() or not list((recipe.path / "exp").rglob("*.json"))
 
 
@@ -316,3 +322,101 @@ def test_a_signal_to_the_driver_ends_its_jobs_at_once(recipe):
         process.kill()
     assert process.returncode == 143
     assert "stage 2 (mix) did not finish (exit status 143)" in err
+
+
+def outputs(recipe):
+    """{path: content} of what the stages made, records and logs left out."""
+    return {
+        path.relative_to(recipe.path).as_posix(): path.read_text()
+        for folder in ("data", "dump", "exp")
+        for path in (recipe.path / folder).rglob("*")
+        if path.is_file() and not {".stages", "logdir"} & set(path.parts)
+    }
+
+
+@pytest.mark.parametrize("command", ["mix", "feats"])
+def test_a_redo_that_fails_leaves_what_was_finished(done, command):
+    before = outputs(done)
+    _, _, err = done.run("--mix_args", "--seconds 9", "--feats_args", "--x 1", code=1, FAKE_FAIL=command)
+    after = outputs(done)
+    if command == "feats":  # mix was done again before
+        before, after = ({p: t for p, t in o.items() if "lengths.json" in p} for o in (before, after))
+        assert before
+        assert "dump/raw/train: the earlier outputs of feats are back" in err
+    assert after == before
+    assert "did not finish" in err
+    if command == "mix":
+        assert done.run()[0] == ["compare"], "with the old options everything is done"
+
+
+def test_a_redo_that_is_killed_goes_on_with_the_new_options(done, tmp_path):
+    words = ["--mix_args", "--seed 5", "--stop_stage", "mix"]
+    before = outputs(done)
+    done.run(*words)
+    expected = outputs(done)
+    done.run("--stop_stage", "mix")
+    assert outputs(done) == before
+    for calls in (1, 2, 3):
+        done.calls_file.write_text("")
+        process = done.start(*words, FAKE_SECONDS="0.3")
+        while done.calls_file.read_text().count("mix ") < calls:
+            time.sleep(0.02)
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done.run(*words)
+    assert outputs(done) == expected
+
+
+def test_an_interrupted_redo_goes_on_where_it_was(done):
+    done.calls_file.write_text("")
+    process = done.start("--mix_args", "--seed 5", FAKE_SECONDS="0.5")
+    while "--job" not in done.calls_file.read_text():
+        time.sleep(0.02)
+        assert process.poll() is None
+    plan = done.path / "dump/raw/train/plan.tsv"
+    made = plan.stat().st_mtime_ns
+    process.terminate()
+    process.communicate()
+    assert "stale" in states(done.run("--list", "--mix_args", "--seed 5")[1])["mix", "dump/raw/train"]
+    assert plan.stat().st_mtime_ns < made, "the earlier one"
+    _, out, _ = done.run("--mix_args", "--seed 5", "--stop_stage", "mix")
+    assert "stage 2: mix dump/raw/train (partly: it was interrupted)" in out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--stage", "5", "--stop_stage", "3"], "--stage 5 (enhance) comes after --stop_stage 3 (feats)"),
+        (["--nj", "0"], "--nj '0': a whole number from 1 upwards"),
+        (["--nj", "abc"], "--nj 'abc'"),
+        (["--ngpu", "one"], "--ngpu 'one'"),
+        (["--expdir", ""], "--expdir is empty"),
+        (["--expdir", "-x"], "--expdir '-x'"),
+        (["--sample_rate", "abc"], "--sample_rate 'abc': not a rate"),
+        (["--train_args", "it's"], "--train_args \"it's\": cannot be split"),
+        (["--tag", "a&b"], "--tag 'a&b': use letters, digits"),
+        (["--tag", "a/b"], "--tag 'a/b': no '/'"),
+        (["--dumpdir", "$HOME"], "--dumpdir '$HOME': use"),
+        (["--datadir", "a]b"], "--datadir 'a]b': use"),
+        (["--feats_type", "mel"], "--feats_type 'mel': it is"),
+        (["--feats_type", "fbank"], "--feats_type fbank: there is no training on it"),
+    ],
+)
+def test_wrong_values_are_refused_before_any_work(recipe, words, message):
+    calls, out, err = recipe.run(*words, code=1)
+    assert message in err
+    assert calls == [] and out == "" and "did not finish" not in err
+
+
+def test_names_with_harmless_signs_are_taken(recipe):
+    assert "exp=1/train_x_a.b-c+d@\u00fc" in recipe.run("--list", "--tag", "a.b-c+d@\u00fc", "--expdir", "exp=1")[1]
+
+
+def test_fbank_is_made_where_nothing_is_trained(recipe):
+    assert recipe.run("--feats_type", "fbank", "--stop_stage", "feats")[0] == ALL[:6]
+
+
+def test_parts_are_left_out(done):
+    assert done.run("--force", "--skip_data_prep", "--skip_train")[0] == ALL[7:]
+    assert done.run("--force", "--skip_eval", "--skip_train", "--stage", "feats")[0] == ["feats train", "feats valid"]

@@ -1,6 +1,7 @@
 """utils/stage.py: what counts as done, and what is removed, kept or refused when it does not."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -68,11 +69,121 @@ def test_options_count(unit):
     assert unit.state() == "stale: options (seed 1 -> seed 2) changed"
 
 
-def test_what_was_made_of_other_inputs_is_removed(unit):
+def visible():
+    return sorted(p.name for p in Path("dump").iterdir() if p.name[0] != ".")
+
+
+def test_what_was_made_of_other_inputs_is_set_aside_until_the_new_is_there(unit, stage):
     Path("data/in").write_text("two\n")
     Path("dump/mine.txt").write_text("not made by the unit\n")
-    unit.begin()
-    assert sorted(p.name for p in Path("dump").iterdir()) == [".stages", "mine.txt"]
+    assert "stay in dump/.old-mix until" in unit.begin()
+    assert visible() == ["mine.txt"]
+    unit.make()
+    stage("end", "mix", "dump")
+    assert sorted(p.name for p in Path("dump").iterdir()) == [".stages", "ark", "mine.txt", "wav.scp"]
+
+
+def test_a_failure_brings_the_earlier_outputs_back_and_the_new_options_go_on_later(unit, stage):
+    old = unit.state()
+    other = [*unit.words[:-1], "seed 2"]
+    me = ["--pid", str(os.getpid())]
+    stage("begin", *other, *me)
+    Path("dump/plan.tsv").write_text("the first part of the new\n")
+    assert "earlier outputs of mix are back; the unfinished new" in stage("restore", *other, *me)
+    assert visible() == ["ark", "wav.scp"] and unit.state() == old
+    assert stage("begin", *other, *me).startswith("partly: it was interrupted")
+    assert visible() == ["plan.tsv"]
+    stage("restore", *other, *me)
+    assert unit.begin(code=3) == old, "the old options find everything done"
+    assert sorted(p.name for p in Path("dump").iterdir()) == [".stages", "ark", "wav.scp"]
+
+
+def test_a_failure_before_anything_is_made_leaves_no_trace(unit, stage):
+    before = sorted(Path("dump").rglob("*"))
+    other = [*unit.words[:-1], "seed 2", "--pid", str(os.getpid())]
+    stage("begin", *other)
+    stage("restore", *other)
+    assert sorted(Path("dump").rglob("*")) == before
+    assert unit.state().startswith("done")
+
+
+def test_a_failure_of_the_first_attempt_keeps_what_it_made(stage):
+    me = ["mix", "dump", "--option", "a", "--pid", str(os.getpid())]
+    stage("begin", *me)
+    Path("dump/plan.tsv").write_text("1\n")
+    stage("restore", *me)
+    assert visible() == ["plan.tsv"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def contents():
+    return {str(p): p.read_text() for p in Path("dump").rglob("*") if p.is_file() and p.parent.name != ".stages"}
+
+
+@pytest.mark.parametrize("wanted", ["seed 1", "seed 2"])
+def test_killed_at_any_step_it_goes_on_with_either_options(unit, stage, monkeypatch, wanted):
+    """All moves of a redo that fails: cut off before each step, then begun again, with the new options or the old."""
+    monkeypatch.syspath_prepend(str(STAGE.parent))
+    import unit as module
+
+    finished = Path("finished").resolve()
+    shutil.copytree("dump", finished)
+    old = contents()
+    pid = os.getpid()
+
+    def make(option):
+        return module.Unit("mix", "dump", options=[option], inputs=[["1 (data)", "data/in"]])
+
+    def attempt():
+        redo = make("seed 2")
+        redo.recall(pid)
+        redo.begin(force=False, pid=pid)
+        for name in ("plan.tsv", "ark/a.ark"):
+            Path("dump", name).parent.mkdir(exist_ok=True)
+            Path("dump", name).write_text("new")
+        make("seed 2").restore(pid)
+
+    real = {name: getattr(os, name) for name in ("replace", "unlink", "rmdir")}
+    for steps in range(100):
+        shutil.rmtree("dump")
+        shutil.copytree(finished, "dump")
+        left = [steps]
+
+        def counted(name):
+            def call(*words, **options):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return real[name](*words, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in real:
+                patch.setattr(os, name, counted(name))
+            try:
+                attempt()
+                break
+            except Killed:
+                pass
+        again = make(wanted)
+        again.recall(pid)
+        if wanted == "seed 1":
+            assert again.state().startswith("done"), steps
+            assert {p: t for p, t in contents().items() if "/." not in p} == old, steps
+            continue
+        again.begin(force=False, pid=pid)
+        found = {p: t for p, t in contents().items() if "/." not in p}
+        assert set(found.values()) <= {"new"}, (steps, found)
+        for name in ("plan.tsv", "ark/a.ark"):
+            Path("dump", name).parent.mkdir(exist_ok=True)
+            Path("dump", name).write_text("new")
+        module.finish("mix", "dump", [])
+        assert contents() == {"dump/plan.tsv": "new", "dump/ark/a.ark": "new"}, steps
+    assert 10 < steps < 99
 
 
 def test_interrupted_work_is_kept_and_continued(unit, stage):
@@ -190,6 +301,7 @@ def test_training_is_continued_but_not_on_other_data(stage):
     assert Path("exp/a/model.pt").exists()
     stage("end", "train", "exp/a")
     Path("wav.scp").write_text("c d\n")
+    assert stage("state", *words).startswith("refused: trained on other data (wav.scp changed)")
     assert "was trained on other data" in stage("begin", *words, code=1)
     assert "is now exp/.old/a-" in stage("begin", "--force", *words)
     assert not Path("exp/a/model.pt").exists()

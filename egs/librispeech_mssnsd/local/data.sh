@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Stage 1: lists LibriSpeech and MS-SNSD as source sets, DATADIR/{speech,noise}_{train,valid,test}.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ./path.sh
 
 clean_train_path=downloads/LibriSpeech/train-clean-360
 noise_train_path=downloads/MS-SNSD/noise_train
@@ -12,7 +14,7 @@ seed=0                 # of these two choices
 bad_audio=raise        # skip: leave out files that cannot be read
 datadir=data
 nj=$(getconf _NPROCESSORS_ONLN)
-download=false         # an option of download.sh, which gets the same ones
+download=false downloads='' parts='' librispeech_url='' mssnsd_url='' checksums='' # options of download.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [options]
@@ -24,7 +26,7 @@ Validation speakers are taken from the training part, never from the test part. 
 of equal content and no recording; a training noise that the test has too (the same names occur in both folders of
 MS-SNSD) is left out of the training, and said so."
 . parse_options.sh
-: "$download"
+: "$download$downloads$parts$librispeech_url$mssnsd_url$checksums"
 
 missing=
 for name in clean_train_path noise_train_path clean_test_path noise_test_path; do

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Stage 0: fetches LibriSpeech and MS-SNSD, when asked to. What is there is kept; an interrupted download goes on.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ./path.sh
 
 download=false
 clean_train_path=downloads/LibriSpeech/train-clean-360
@@ -12,13 +14,14 @@ parts="train-clean-360 test-clean"
 librispeech_url=https://www.openslr.org/resources/12
 mssnsd_url=https://github.com/microsoft/MS-SNSD.git
 checksums=conf/librispeech.sha256
+valid_share='' noise_valid_share='' seed='' bad_audio='' datadir='' nj='' # options of data.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 --download true [--downloads DIR] [--parts '$parts'] [--librispeech_url URL] [--mssnsd_url URL]
 Fetches into DIR ($downloads), checks the SHA-256 sums of $checksums, and unpacks.
 train-clean-360 is 23 GB, test-clean 0.35 GB, MS-SNSD about 1 GB; unpacking takes as much again."
-parse_options_known_only=true # run.sh hands over the options of data.sh, too
 . parse_options.sh
+: "$valid_share$noise_valid_share$seed$bad_audio$datadir$nj"
 
 if [ -d "$clean_train_path" ] && [ -d "$noise_train_path" ] && [ -d "$clean_test_path" ] && [ -d "$noise_test_path" ] \
   && [ "$download" = false ]; then
