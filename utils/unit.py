@@ -179,7 +179,7 @@ class Unit:
         return [p for p in sizes if not (self.root / p).is_file() or (self.root / p).stat().st_size != sizes[p]]
 
     def state(self):
-        """One line: ``done WHEN``, or ``new``, ``partly``, ``stale``, ``refused`` or ``missing input`` with the reason."""
+        """One line: ``done WHEN``, ``new``, or ``partly``, ``stale``, ``refused``, ``missing input`` and why."""
         if missing := self.missing():
             maker = self.maker[missing[0]]
             return f"missing input: {missing[0]}" + (f", which stage {maker} makes" if maker else "")
@@ -280,7 +280,7 @@ class Unit:
             print(f"{self.root}: the earlier outputs of {self.name} are back{what}", file=sys.stderr)
 
     def begin(self, *, force, pid):
-        """Record that process ``pid`` starts the work; what must not be mistaken for its result is set aside or removed.
+        """Record that process ``pid`` starts the work; outputs of other options are set aside or removed.
 
         Raises:
             UserError: it is an experiment on data that are there no more.

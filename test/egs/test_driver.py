@@ -394,7 +394,7 @@ def test_an_interrupted_redo_goes_on_where_it_was(done):
         (["--expdir", ""], "--expdir is empty"),
         (["--expdir", "-x"], "--expdir '-x'"),
         (["--sample_rate", "abc"], "--sample_rate 'abc': not a rate"),
-        (["--train_args", "it's"], "--train_args \"it's\": cannot be split"),
+        (["--train_args", "it's"], '--train_args "it\'s": cannot be split'),
         (["--tag", "a&b"], "--tag 'a&b': use letters, digits"),
         (["--tag", "a/b"], "--tag 'a/b': no '/'"),
         (["--dumpdir", "$HOME"], "--dumpdir '$HOME': use"),

@@ -177,3 +177,38 @@ def test_own_folder_that_is_missing_or_empty_is_named(tmp_path, missing):
     assert done.returncode != 0
     assert str(tmp_path / missing) in done.stderr and "recording" in done.stderr
     assert not (tmp_path / "data" / "speech_train").exists()
+
+
+@pytest.mark.parametrize(
+    "script", [f"{r}/local/{n}.sh" for r in ("mini", "librispeech_mssnsd") for n in ("data", "download")]
+)
+def test_local_scripts_work_in_a_clean_shell(tmp_path, script):
+    _python()
+    clean = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    words = ["bash", ROOT / "egs" / script]
+    done = subprocess.run([*words, "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("Usage: "), done.stderr
+    done = subprocess.run([*words, "--oops", "1"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "unknown option --oops" in done.stderr
+
+
+def test_damaged_recordings_can_be_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d"):
+        for kind in ("speech", "noise"):
+            (tmp_path / kind / name).mkdir(parents=True)
+            soundfile.write(tmp_path / kind / name / f"{name}.wav", 0.1 * rng.standard_normal(16000), 16000)
+    (tmp_path / "speech" / "a" / "broken.wav").write_bytes(b"no audio")
+    options = ["--speech_dir", tmp_path / "speech", "--noise_dir", tmp_path / "noise", "--datadir", tmp_path / "data"]
+    for name in ("download", "data"):
+        script = ["bash", MINI / "local" / f"{name}.sh", *options, "--bad_audio", "skip"]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    listed = [read_table(tmp_path / "data" / f"speech_{part}" / "wav.scp") for part in ("train", "valid", "test")]
+    assert sum(map(len, listed)) == 4
+
+
+def test_both_folders_of_ones_own_are_asked_for(tmp_path):
+    assert "--noise_dir is missing; give both" in run_recipe("--speech_dir", tmp_path, code=1).stderr
+    said = run_recipe("--speech_dir", "/nope", "--noise_dir", tmp_path, code=1).stderr
+    assert "--speech_dir /nope: no such folder; give both" in said

@@ -152,7 +152,7 @@ def test_killed_at_any_step_it_goes_on_with_either_options(unit, stage, monkeypa
         shutil.copytree(finished, "dump")
         left = [steps]
 
-        def counted(name):
+        def counted(name, left=left):
             def call(*words, **options):
                 left[0] -= 1
                 if left[0] < 0:
