@@ -16,9 +16,6 @@ export PATH=$SENET_ROOT/utils:$SENET_PYTHON_DIR:$PATH
 export PYTHONPATH=$SENET_ROOT${PYTHONPATH:+:$PYTHONPATH}
 export LC_ALL=C PYTHONIOENCODING=UTF-8
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # each job is one of many; se.sh gives the training more
-# Threads that wait by spinning starve each other where other programs run, too: a training with two threads beside one
-# busy process on two cores took 17 times as long.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 if [ -f conf/local.conf ]; then              # local overrides, not committed
   # shellcheck source=/dev/null
   . conf/local.conf

@@ -90,6 +90,7 @@ for name in ngpu num_workers; do
   [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name '${!name}': a whole number is needed"
 done
 [[ $sample_rate =~ ^[1-9][0-9]*(\.[0-9]+)?[kK]?$ ]] || die "--sample_rate '$sample_rate': not a rate such as 16000 or 16k"
+[[ $sample_rate != *[kK] ]] || sample_rate=$(awk "BEGIN { print 1000 * ${sample_rate%[kK]} }") # one spelling, so that stages compare
 [[ $feats_type =~ ^(raw|stft|fbank)$ ]] || die "--feats_type '$feats_type': it is raw, stft or fbank"
 if [ "$feats_type" = fbank ] && [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ] && ! $skip_train; then
   die "--feats_type fbank: there is no training on it, only on raw and stft; '--stop_stage feats' makes it for other programs"
@@ -151,8 +152,10 @@ ended() {
   local code=$?
   [ "$code" -ne 0 ] && [ -n "$k" ] || return 0
   [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ || true
-  echo "se.sh: stage $k (${names[k]}) did not finish (exit status $code). When that is mended, the same command goes on" \
-    "where it stopped; with --stage ${names[k]} added, it starts there." >&2
+  local what="did not finish (exit status $code); when that is mended," # above 128: a signal, such as Ctrl-C
+  [ "$code" -le 128 ] || what="was interrupted;"
+  echo "se.sh: stage $k (${names[k]}) $what the same command goes on where it stopped; with --stage ${names[k]} added," \
+    "it starts there." >&2
 }
 trap ended EXIT
 
