@@ -98,7 +98,6 @@ def main(argv=None):
         mixture_set.make_audio(args)
     if not (args.plan or args.job):
         mixture_set.make_manifests(args)
-    logging.info("%s: done", args.out)
 
 
 def _existing(path):

@@ -136,7 +136,7 @@ def main(argv=None):
         count, kinds = NOISES[part]
         for kind in kinds.split():
             jobs.append((make_kind, (args.out / "noise" / part, part, kind, count)))
-    logging.info("%s: making speech and noise, less than a minute", args.out)
+    logging.info("%s: making what is not there yet of speech and noise, less than a minute", args.out)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["numpy", "noises", "senet.data.audio", "senet.dsp.resample"])
     with processes.Pool(args.nj, maxtasksperchild=1) as pool:
