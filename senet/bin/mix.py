@@ -1,6 +1,5 @@
 """Mix speech and noise at planned signal-to-noise ratios into dump/raw/<set>."""
 
-import logging
 import shutil
 import sys
 from pathlib import Path
