@@ -1,14 +1,26 @@
-"""Short-time Fourier transform with the framing that every part of senet shares.
+"""Short-time Fourier transform with the framings that the published systems use.
 
-Frame t is centred on sample ``t * hop_length``: the signal gets ``n_fft // 2`` zeros on both sides (zeros rather than
-a reflection, so that any length from one sample on works and no frame sees samples twice), and the Hann window
-(periodic, ``win_length`` samples) sits in the middle of the FFT frame. N samples give ``1 + N // hop_length`` frames.
+The window sits in the middle of an FFT frame. What lies before the first and behind the last sample is
+
+    ``zeros`` or ``reflect``: ``n_fft // 2`` zeros, or the signal mirrored: frame t is centred on sample
+        ``t * hop_length``, and N samples give ``1 + N // hop_length`` frames;
+    ``full``: ``win_length - hop_length`` zeros: every frame that overlaps the signal. Here the window sits at the start
+        of the FFT frame, frame t ends with sample ``(t + 1) * hop_length``, and N samples give
+        ``1 + (N + win_length - 2 * hop_length) // hop_length`` frames.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
+
+WINDOWS = {
+    "hann": torch.hann_window,
+    "sqrt_hann": lambda length: torch.hann_window(length).sqrt(),
+    "hamming": torch.hamming_window,
+}
+PADDINGS = ("zeros", "reflect", "full")
 
 
 class STFT(nn.Module):
@@ -17,12 +29,21 @@ class STFT(nn.Module):
     Args:
         n_fft: FFT length in samples; gives ``n_fft // 2 + 1`` bins.
         hop_length: frame shift in samples, at most half the window.
-        win_length: Hann window in samples, at most ``n_fft``.
+        win_length: samples of the window (periodic), at most ``n_fft``.
+        window: ``hann``, ``sqrt_hann`` or ``hamming``, in both directions.
+        padding: ``zeros``, ``reflect`` or ``full``, as above.
     Raises:
         UserError: sizes that cannot be inverted.
     """
 
-    def __init__(self, n_fft: int = 512, hop_length: int = 160, win_length: int = 400):
+    def __init__(
+        self,
+        n_fft: int = 512,
+        hop_length: int = 160,
+        win_length: int = 400,
+        window: str = "hann",
+        padding: str = "zeros",
+    ):
         super().__init__()
         if not 2 <= win_length <= n_fft:
             raise UserError(f"STFT: win_length is {win_length}, expected 2 to n_fft = {n_fft} samples")
@@ -31,27 +52,58 @@ class STFT(nn.Module):
                 f"STFT: hop_length is {hop_length}, expected 1 to win_length / 2 = {win_length // 2} samples, "
                 "or the signal cannot be rebuilt from its frames"
             )
-        self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
+        if window not in WINDOWS:
+            raise UserError(f"STFT: window is '{window}', expected {', '.join(WINDOWS)}")
+        if padding not in PADDINGS:
+            raise UserError(f"STFT: padding is '{padding}', expected {', '.join(PADDINGS)}")
+        self.n_fft, self.hop_length, self.win_length, self.padding = n_fft, hop_length, win_length, padding
         self.num_bins = n_fft // 2 + 1
+        spare = n_fft - win_length
+        if padding == "full":
+            self.before = win_length - hop_length
+            self.after, margins = self.before + spare, (0, spare)
+        else:
+            self.before = self.after = n_fft // 2
+            margins = (spare // 2, spare - spare // 2)
         # A constant, not a weight: it stays out of the state dict, so the sizes can change without breaking a load.
-        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+        self.register_buffer("window", F.pad(WINDOWS[window](win_length), margins), persistent=False)
 
     def num_frames(self, num_samples):
         """Frames that ``forward`` makes of ``num_samples`` samples (an int or an integer tensor)."""
-        return 1 + num_samples // self.hop_length
+        return 1 + (num_samples + self.before + self.after - self.n_fft) // self.hop_length
+
+    def whole(self, num_samples: int) -> int:
+        """The least length from ``num_samples`` on that is made of whole hops and long enough to be mirrored.
+
+        Models pad to it, because ``inverse`` needs two frames over each sample: see there.
+        """
+        least = self.n_fft // 2 + 1 if self.padding == "reflect" else 1
+        return -(-max(num_samples, least) // self.hop_length) * self.hop_length
 
     def forward(self, wave: Tensor) -> Tensor:
-        """(B, N) float -> (B, F, T) complex, F = n_fft // 2 + 1, T = 1 + N // hop_length; N >= 1."""
-        return torch.stft(
-            wave, self.n_fft, self.hop_length, self.win_length, self.window,
-            center=True, pad_mode="constant", return_complex=True,
-        )  # fmt: skip
+        """(B, N) float -> (B, F, T) complex, F = n_fft // 2 + 1, T = ``num_frames(N)``.
+
+        N >= 1; for ``reflect`` N > n_fft // 2.
+        """
+        mode = "reflect" if self.padding == "reflect" else "constant"
+        wave = F.pad(wave, (self.before, self.after), mode)
+        return torch.stft(wave, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True)
 
     def inverse(self, spec: Tensor, length: int) -> Tensor:
         """(B, F, T) complex -> (B, length) float; ``inverse(forward(x), N)`` is x.
 
-        Samples beyond the last frame's centre are covered by that frame's fading window alone. They come back exactly
-        from an unchanged spectrogram, but a changed one is amplified there, up to 10,000-fold where the hop is half
-        the window. Models therefore pad to whole hops first (``SpectralModel``).
+        The least-squares inverse: frames times the window, overlapped and added, over the sum of squared windows.
+        Where the padding is centred, samples beyond the last frame's centre are covered by that frame's fading window
+        alone. They come back exactly from an unchanged spectrogram, but a changed one is amplified there, up to
+        10,000-fold where the hop is half the window. Models therefore pad to whole hops first (``whole``).
         """
-        return torch.istft(spec, self.n_fft, self.hop_length, self.win_length, self.window, center=True, length=length)
+        frames = torch.fft.irfft(spec, self.n_fft, dim=1) * self.window[:, None]  # B, n_fft, T
+        squares = self.window.square()[None, :, None].expand(1, -1, spec.shape[2])
+        wave = self._overlap_add(frames) / self._overlap_add(squares).clamp_min(1e-11)
+        wave = wave[:, self.before : self.before + length]
+        return F.pad(wave, (0, length - wave.shape[1]))
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """(B, n_fft, T) -> (B, n_fft + (T - 1) * hop_length)."""
+        size = self.n_fft + (frames.shape[2] - 1) * self.hop_length
+        return F.fold(frames, (1, size), (1, self.n_fft), stride=(1, self.hop_length))[:, 0, 0]

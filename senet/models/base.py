@@ -14,7 +14,10 @@ from senet.dsp.stft import STFT
 
 
 class SpectralModel(nn.Module):
-    """Waveform -> ``analysis`` -> ``network`` -> ``synthesis`` -> waveform; a subclass writes ``network``.
+    """Waveform -> ``analysis`` -> ``encode`` -> ``network`` -> ``decode`` -> ``synthesis`` -> waveform.
+
+    A subclass writes ``network``. One that works on scaled or compressed spectra also writes ``encode`` and ``decode``,
+    and ``level`` if the scale comes from the noisy signal: a loss on spectra compares encoded ones.
 
     Attributes:
         sample_rate: Hz.
@@ -32,12 +35,24 @@ class SpectralModel(nn.Module):
         return self.latency is not None
 
     def analysis(self, wave: Tensor) -> Tensor:
-        """(B, N) -> (B, F, T) complex: what ``network`` reads and what a loss on spectra compares with."""
+        """(B, N) -> (B, F, T) complex: what stage 3 stores."""
         return self.stft(wave)
 
+    def level(self, spec: Tensor) -> Tensor | None:
+        """(B, F, T) complex, noisy -> what noisy and clean spectra are divided by: (B, 1, 1) or (B, 1, T) or None."""
+        return None
+
+    def encode(self, spec: Tensor, level: Tensor | None) -> Tensor:
+        """(B, F, T) complex -> the same, as ``network`` takes and gives it."""
+        return spec
+
     def network(self, spec: Tensor) -> list[Tensor]:
-        """(B, F, T) complex -> one (B, F, T) complex estimate per stage, the result last."""
+        """(B, F, T) complex, encoded noisy -> one encoded (B, F, T) complex estimate per stage, the result last."""
         raise NotImplementedError
+
+    def decode(self, spec: Tensor, level: Tensor | None) -> Tensor:
+        """(B, F, T) complex -> the same; undoes ``encode``."""
+        return spec
 
     def synthesis(self, spec: Tensor, length: int) -> Tensor:
         """(B, F, T) complex -> (B, length)."""
@@ -45,12 +60,16 @@ class SpectralModel(nn.Module):
 
     def stages(self, noisy: Tensor) -> list[Tensor]:
         """(B, N) -> one (B, N) waveform per stage, the result last."""
-        return [self.synthesis(spec, noisy.shape[1]) for spec in self._estimate(noisy)]
+        estimates, level = self._estimate(noisy)
+        return [self.synthesis(self.decode(spec, level), noisy.shape[1]) for spec in estimates]
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, N) -> (B, N)."""
-        return self.synthesis(self._estimate(noisy)[-1], noisy.shape[1])
+        estimates, level = self._estimate(noisy)
+        return self.synthesis(self.decode(estimates[-1], level), noisy.shape[1])
 
-    def _estimate(self, noisy: Tensor) -> list[Tensor]:
-        # Whole hops, so that two frames cover the tail: see STFT.inverse.
-        return self.network(self.analysis(F.pad(noisy, (0, -noisy.shape[1] % self.stft.hop_length))))
+    def _estimate(self, noisy: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        length = noisy.shape[1]
+        spec = self.analysis(F.pad(noisy, (0, self.stft.whole(length) - length)))
+        level = self.level(spec)
+        return self.network(self.encode(spec, level)), level

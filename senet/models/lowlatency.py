@@ -36,8 +36,10 @@ from torch import Tensor, nn
 
 from senet.dsp.compress import compress_magnitude, power_compress
 from senet.dsp.phase import FORMS, delta_phasor
+from senet.dsp.spectral_level import check_form, rms_level
 from senet.dsp.stft import STFT
 from senet.errors import UserError
+from senet.layers.conv import TimeConv
 from senet.models.base import SpectralModel
 
 MASKS = {"mag": 1, "ri_sigmoid": 2, "complex": 2, "complex_unbounded": 2, "polar": 3}  # outputs per bin
@@ -99,14 +101,14 @@ class LowLatencyNet(SpectralModel):
         _check("inputs", inputs, ("complex", "magnitude"))
         _check("delta_phase", delta_phase, ("none", *FORMS))
         _check("delta_encoding", delta_encoding, ("cossin", "angle"))
-        _check("level", level, ("none", "utterance", "cumulative"))
+        check_form(level, "LowLatencyNet")
         _check("lookahead_form", lookahead_form, ("distributed", "delayed"))
         _check("mask", mask, tuple(MASKS))
         if lookahead < 0 or (lookahead and not causal):
             raise UserError(f"LowLatencyNet: lookahead is {lookahead}, expected 0, or more with causal: true")
         latency = win_length + lookahead * hop_length if causal and level != "utterance" else None
         super().__init__(sample_rate, STFT(n_fft, hop_length, win_length), latency)
-        self.inputs, self.exponent, self.level = inputs, exponent, level
+        self.inputs, self.exponent, self.level_form = inputs, exponent, level
         self.delta_phase, self.delta_encoding, self.delta_weighting = delta_phase, delta_encoding, delta_weighting
         self.mask, self.mask_bound = mask, mask_bound
         self.delay = lookahead if lookahead_form == "delayed" else 0  # frames
@@ -117,7 +119,12 @@ class LowLatencyNet(SpectralModel):
         centred = [(time - 1) * step // 2 for (time, _), step in zip(kernels, steps, strict=True)]
         future = _share(lookahead - self.delay, centred) if causal else centred
         widths = [self.num_inputs] + [channels] * len(kernels)
-        self.convs = nn.ModuleList(map(TimeConv, widths[:-1], widths[1:], kernels, steps, future))
+        self.convs = nn.ModuleList(
+            TimeConv(num_inputs, num_outputs, kernel, (step, 1), future=ahead)
+            for num_inputs, num_outputs, kernel, step, ahead in zip(
+                widths[:-1], widths[1:], kernels, steps, future, strict=True
+            )
+        )
         self.reduce = nn.Conv2d(channels, maps, 1)
         self.lstm = nn.LSTM(maps * bins, lstm_units, batch_first=True, bidirectional=not causal)
         self.hidden = nn.Linear(lstm_units * (1 if causal else 2), fc_units)
@@ -155,7 +162,8 @@ class LowLatencyNet(SpectralModel):
 
     def features(self, spec: Tensor) -> Tensor:
         """(B, F, T) complex -> (B, C, T, F) float."""
-        scaled = spec / self.input_level(spec)
+        level = rms_level(spec, self.level_form)
+        scaled = spec if level is None else spec / level
         if self.inputs == "complex":
             compressed = power_compress(scaled, self.exponent)
             channels = [compressed.real, compressed.imag]
@@ -168,17 +176,6 @@ class LowLatencyNet(SpectralModel):
             channels += [weight * part for part in delta]
         x = torch.stack([channel.transpose(1, 2) for channel in channels], 3)  # B, T, F, C
         return x.permute(0, 3, 1, 2)  # and so channels last in memory
-
-    def input_level(self, spec: Tensor) -> Tensor | float:
-        """RMS that the inputs are divided by: (B, 1, 1) or, cumulative, (B, 1, T)."""
-        if self.level == "none":
-            return 1.0
-        power = spec.abs().square().mean(1, keepdim=True)  # B, 1, T
-        if self.level == "utterance":
-            power = power.mean(2, keepdim=True)
-        else:
-            power = power.cumsum(2) / torch.arange(1, power.shape[2] + 1, device=power.device)
-        return (power + 1e-10).sqrt()  # 1e-10: silence stays silence
 
     def body(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> (B, T, outputs per bin, F) before the mask's activation."""
@@ -202,33 +199,6 @@ class LowLatencyNet(SpectralModel):
         if self.mask == "complex_unbounded":
             return torch.complex(first, rest[0]) * spec
         return first.sigmoid() * torch.sgn(torch.complex(1 + rest[0], rest[1])) * spec  # polar, first without rotation
-
-
-class TimeConv(nn.Conv2d):
-    """Convolution over (B, C, T, F) that keeps T and F: zeros before, ``future`` zero frames after the signal.
-
-    Written for channels-last memory. The convolution pads both ends alike and the frames too many at the end are cut,
-    which is faster than padding a copy.
-    """
-
-    def __init__(self, num_inputs: int, channels: int, kernel: tuple[int, int], dilation: int, future: int):
-        past = (kernel[0] - 1) * dilation - future
-        super().__init__(num_inputs, channels, kernel, dilation=(dilation, 1), padding=(past, kernel[1] // 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.dilation[0] > 1 and x.device.type == "cpu" and torch.is_grad_enabled():
-            return self._by_phase(x)
-        return super().forward(x)[:, :, : x.shape[2]]
-
-    def _by_phase(self, x: Tensor) -> Tensor:
-        """The same as d interleaved signals, d the dilation: oneDNN is 2-3 times slower on dilated weight gradients."""
-        frames, (step, _), (past, _) = x.shape[2], self.dilation, self.padding
-        future = (self.kernel_size[0] - 1) * step - past
-        x = F.pad(x, (0, 0, past, future + -(past + frames + future) % step))
-        x = x.permute(0, 2, 3, 1).unflatten(1, (-1, step)).transpose(1, 2).flatten(0, 1)  # B * d, T' / d, F, C
-        x = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=(0, self.padding[1]))
-        x = x.permute(0, 2, 3, 1).unflatten(0, (-1, step)).transpose(1, 2).flatten(1, 2)  # B, >= T, F, C
-        return x[:, :frames].permute(0, 3, 1, 2)
 
 
 def _share(lookahead: int, most: list[int]) -> list[int]:

@@ -115,8 +115,10 @@ class Supervised:
             return self.loss(
                 self.model.stages(batch["noisy"]), {n: batch[n] for n in self.loss.needs}, batch["lengths"]
             )
-        estimates = self.model.network(self._spectrum(batch, "noisy"))
-        refs = {n: self._spectrum(batch, n) for n in self.loss.needs}
+        noisy = self._spectrum(batch, "noisy")
+        level = self.model.level(noisy)
+        estimates = self.model.network(self.model.encode(noisy, level))
+        refs = {n: self.model.encode(self._spectrum(batch, n), level) for n in self.loss.needs}
         frames = batch["frame_lengths"] if "frame_lengths" in batch else self.model.stft.num_frames(batch["lengths"])
         return self.loss(estimates, refs, frames)
 

@@ -1,0 +1,35 @@
+"""The level of a spectrogram, to make a network independent of the recording level."""
+
+import torch
+from torch import Tensor
+
+from senet.errors import UserError
+
+FORMS = ("none", "utterance", "cumulative")
+
+
+def rms_level(spec: Tensor, form: str) -> Tensor | None:
+    """RMS over the bins of all frames (``utterance``) or of the frames up to each (``cumulative``).
+
+    A stationary signal of RMS s has the level ``s * ||window||``. The whole recording is needed for ``utterance``.
+
+    Args:
+        spec: (B, F, T) complex.
+        form: one of ``FORMS``.
+    Returns:
+        (B, 1, 1), (B, 1, T), or None for ``none``; above 1e-5, so that silence stays silence.
+    """
+    if form == "none":
+        return None
+    power = (spec.real.square() + spec.imag.square()).mean(1, keepdim=True)  # B, 1, T
+    if form == "utterance":
+        power = power.mean(2, keepdim=True)
+    else:
+        power = power.cumsum(2) / torch.arange(1, power.shape[2] + 1, device=power.device)
+    return (power + 1e-10).sqrt()
+
+
+def check_form(form: str, model: str):
+    """Refuse a form that there is not, in the name of ``model``."""
+    if form not in FORMS:
+        raise UserError(f"{model}: level is {form!r}, expected one of {', '.join(FORMS)}")
