@@ -58,18 +58,22 @@ class SpectralModel(nn.Module):
         """(B, F, T) complex -> (B, length)."""
         return self.stft.inverse(spec, length)
 
+    def result(self, spec: Tensor) -> Tensor:
+        """The last estimate of ``network`` alone; for a subclass to write that can spare the work for earlier ones."""
+        return self.network(spec)[-1]
+
     def stages(self, noisy: Tensor) -> list[Tensor]:
         """(B, N) -> one (B, N) waveform per stage, the result last."""
-        estimates, level = self._estimate(noisy)
-        return [self.synthesis(self.decode(spec, level), noisy.shape[1]) for spec in estimates]
+        spec, level = self._encoded(noisy)
+        return [self.synthesis(self.decode(estimate, level), noisy.shape[1]) for estimate in self.network(spec)]
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, N) -> (B, N)."""
-        estimates, level = self._estimate(noisy)
-        return self.synthesis(self.decode(estimates[-1], level), noisy.shape[1])
+        spec, level = self._encoded(noisy)
+        return self.synthesis(self.decode(self.result(spec), level), noisy.shape[1])
 
-    def _estimate(self, noisy: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def _encoded(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
         length = noisy.shape[1]
         spec = self.analysis(F.pad(noisy, (0, self.stft.whole(length) - length)))
         level = self.level(spec)
-        return self.network(self.encode(spec, level)), level
+        return self.encode(spec, level), level
