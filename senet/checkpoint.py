@@ -1,16 +1,18 @@
 """Checkpoints: whole, hashed files of tensors and plain values, with an index.
 
 A folder holds ``step_00000400.pt`` and so on, and ``index.json``, which lists them
-oldest first with SHA-256, step, epoch and score. A checkpoint exists from the moment
-the index names it; anything else in the folder is the remains of a killed process and
-is removed by the next save. A file whose SHA-256 differs from the index is reported and
-the one before it is used.
+oldest first with SHA-256, step, epoch, score, and whether it is of the regular series,
+one every so many steps or epochs. A checkpoint exists from the moment the index names
+it; anything else in the folder is the remains of a killed process and is removed by the
+next save. A file whose SHA-256 differs from the index is reported and the one before it
+is used.
 
 torch is imported only to read and write states: listing a folder is instant.
 """
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -20,10 +22,11 @@ from senet.files import whole_file, write_json
 
 INDEX = "index.json"
 _FIELDS = ("file", "sha256", "step", "epoch", "score")
+_ALWAYS = 2  # newest ones that are kept in any case, so that there is one before a damaged one
 
 
 def entries(folder):
-    """What the index lists, oldest first: dicts of file, sha256, step, epoch, score.
+    """What the index lists, oldest first: dicts of file, sha256, step, epoch, score, regular.
 
     Returns:
         list, empty when nothing has been saved.
@@ -34,14 +37,15 @@ def entries(folder):
     if not path.exists():
         return []
     try:
-        return [{k: e[k] for k in _FIELDS} for e in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]]
+        listed = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
+        return [{k: e[k] for k in _FIELDS} | {"regular": e.get("regular", True)} for e in listed]
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"{path}: damaged: not an index of checkpoints. Restore it, or remove {folder} to start anew."
         ) from None
 
 
-def save(folder, state, *, step, epoch, score=None, keep_best=1, keep_last=2):
+def save(folder, state, *, step, epoch, score=None, regular=True, keep_best=1, keep_last=0):
     """Add a checkpoint and drop those that are no longer kept.
 
     Args:
@@ -50,8 +54,9 @@ def save(folder, state, *, step, epoch, score=None, keep_best=1, keep_last=2):
         step: updates done; entries from this step on are replaced.
         epoch: epochs completed.
         score: validation score, lower is better; None when there was no validation.
-        keep_best: number of best-scored checkpoints to keep.
-        keep_last: number of newest ones to keep, at least 1.
+        regular: whether it is of the series whose last ones are averaged or scored; not one that an interruption made.
+        keep_best: number of best-scored checkpoints to keep, besides the newest two.
+        keep_last: number of the last regular ones to keep, besides the newest two.
     Returns:
         Path of the new file.
     Raises:
@@ -73,6 +78,7 @@ def save(folder, state, *, step, epoch, score=None, keep_best=1, keep_last=2):
     with whole_file(folder / name, "wb") as f:
         f.write(content)
     new = {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "step": step, "epoch": epoch, "score": score}
+    new["regular"] = regular
     kept = _worth_keeping([*kept, new], keep_best, keep_last)
     write_json(folder / INDEX, {"checkpoints": kept})
 
@@ -84,14 +90,18 @@ def save(folder, state, *, step, epoch, score=None, keep_best=1, keep_last=2):
 
 
 def _worth_keeping(found, keep_best, keep_last):
-    best = by_score(found)[:keep_best]
-    last = found[-keep_last:]
-    return [e for e in found if e in best or e in last]
+    kept = [*found[-_ALWAYS:], *by_score(found)[:keep_best], *series(found)[:keep_last]]
+    return [e for e in found if e in kept]
 
 
 def by_score(found):
     """Entries that have a score, best (lowest) first, the earlier of two equal ones first."""
     return sorted((e for e in found if e["score"] is not None), key=lambda e: e["score"])
+
+
+def series(found):
+    """Entries of the regular series, newest first."""
+    return [e for e in reversed(found) if e["regular"]]
 
 
 def load(folder, which="last", map_location="cpu"):
@@ -109,9 +119,7 @@ def load(folder, which="last", map_location="cpu"):
         UserError: there is none, or none that is undamaged.
     """
     folder = Path(folder)
-    found = entries(folder)
-    if not found:
-        raise UserError(f"{folder}: no checkpoint there; train first (stage train)")
+    found = _some(folder)
     if which == "last":
         wanted = found[::-1]
     elif which == "best":
@@ -119,14 +127,84 @@ def load(folder, which="last", map_location="cpu"):
     else:
         wanted = [e for e in found if e["file"] == Path(which).name]
         if not wanted:
-            raise UserError(f"{folder}: no checkpoint '{which}'; there are {', '.join(e['file'] for e in found)}")
+            raise UserError(f"{folder}: no checkpoint '{which}'; there are {_names(found)}")
+    for _, state in _usable(folder, wanted, map_location):
+        return state
+    raise UserError(f"{folder}: none of {_names(wanted)} is usable; see the messages above")
+
+
+def load_mean(folder, which, count, entry="model", map_location="cpu"):
+    """The mean of a dict of tensors over several checkpoints.
+
+    Args:
+        folder, map_location: as for ``load``.
+        which: ``"best"`` (by score) or ``"last"`` (of the regular series).
+        count: number of checkpoints; a damaged one is reported, and the next one taken in its place.
+        entry: of the state, which holds the tensors.
+    Returns:
+        dict: arithmetic means; tensors of integers, such as counters, as in the newest of the checkpoints.
+    Raises:
+        UserError: there are fewer than ``count``.
+    """
+    import torch
+
+    folder = Path(folder)
+    found = _some(folder)
+    wanted = by_score(found) if which == "best" else series(found)
+    used = list(itertools.islice(_usable(folder, wanted, map_location, entry), count))
+    if len(used) < count:
+        what = "with a validation score" if which == "best" else "of the regular series"
+        raise UserError(
+            f"{folder}: the mean of {count} checkpoints is wanted, and only {len(used)} {what} can be used; there are "
+            f"{_names(found)}. A training with keep_{which}: {count} keeps enough"
+        )
+    states = [state for _, state in sorted(used, key=lambda pair: pair[0]["step"])]
+    for state in states:
+        require_fit(states[-1], state)
+
+    def mean(name, newest):
+        floats = newest.is_floating_point() or newest.is_complex()
+        return torch.stack([state[name] for state in states]).mean(0) if floats else newest
+
+    return {name: mean(name, newest) for name, newest in states[-1].items()}
+
+
+def require_fit(expected, found):
+    """Refuse tensors of another model or configuration, naming the first that differs.
+
+    Args:
+        expected, found: dicts of tensors: the model's, and the checkpoint's.
+    """
+    for name in [*expected, *(n for n in found if n not in expected)]:
+        shapes = [tuple(state[name].shape) if name in state else "absent" for state in (found, expected)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"the checkpoint is of another model: '{name}' is {shapes[0]} in the checkpoint and {shapes[1]} in the "
+                "model; config.yaml was changed after training, or two experiments were mixed"
+            )
+
+
+def _some(folder):
+    found = entries(folder)
+    if not found:
+        raise UserError(f"{folder}: no checkpoint there; train first (stage train)")
+    return found
+
+
+def _names(found):
+    return ", ".join(e["file"] for e in found)
+
+
+def _usable(folder, wanted, map_location, part=None):
+    """Yield (entry, state or one part of it) of the undamaged ones, in the order given."""
     for entry in wanted:
         path = folder / entry["file"]
         problem, content = _read(path, entry["sha256"])
         if problem is None:
-            return _unpickle(path, content, map_location)
-        logging.error("%s: %s; NOT USED, trying the one before it", path, problem)
-    raise UserError(f"{folder}: none of {', '.join(e['file'] for e in wanted)} is usable; see the messages above")
+            state = _unpickle(path, content, map_location)
+            yield entry, state if part is None else state.get(part, {})
+        else:
+            logging.error("%s: %s; NOT USED, trying the one before it", path, problem)
 
 
 def _read(path, sha256):

@@ -41,7 +41,7 @@ def test_what_is_saved_comes_back(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(back["tensors"], state["tensors"], strict=True))
     (entry,) = checkpoint.entries(tmp_path)
     assert entry == {"file": "step_00000400.pt", "sha256": files.sha256(tmp_path / "step_00000400.pt"), "step": 400,
-                     "epoch": 2, "score": 1.5}  # fmt: skip
+                     "epoch": 2, "score": 1.5, "regular": True}  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, lambda: 0, torch.float32])
@@ -183,3 +183,65 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_readable_last(tmp_path):
         reached = step
     save(tmp_path, reached + 1)
     assert {p.name for p in tmp_path.iterdir()} == {"index.json", *(e["file"] for e in checkpoint.entries(tmp_path))}
+
+
+class TestSeries:
+    """Regular checkpoints, one every so many steps, and what others come between them."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for step in (2, 3, 4, 6, 7, 8, 9):  # 3, 7 and 9 come from the ends of epochs and from interruptions
+            save(tmp_path, step, score=abs(step - 5.6), regular=step % 2 == 0, keep_best=2, keep_last=3)
+        return tmp_path
+
+    def test_the_last_of_it_are_kept_beside_the_newest_two_and_the_best(self, folder):
+        assert saved_steps(folder) == [4, 6, 7, 8, 9]
+        assert [e["step"] for e in checkpoint.series(checkpoint.entries(folder))] == [8, 6, 4]
+
+    def test_an_index_from_before_there_were_such_is_all_regular(self, folder):
+        index = json.loads((folder / "index.json").read_text())
+        for entry in index["checkpoints"]:
+            del entry["regular"]
+        (folder / "index.json").write_text(json.dumps(index))
+        assert [e["step"] for e in checkpoint.series(checkpoint.entries(folder))] == [9, 8, 7, 6, 4]
+
+    @pytest.mark.parametrize(
+        ("which", "count", "steps"), [("last", 3, (8, 6, 4)), ("best", 2, (6, 7)), ("last", 1, (8,))]
+    )
+    def test_means_are_of_the_tensors_of_those_asked_for(self, folder, which, count, steps):
+        mean = checkpoint.load_mean(folder, which, count)
+        torch.testing.assert_close(mean, {"w": torch.full((50, 50), sum(steps) / count)})
+
+    def test_a_damaged_one_is_reported_and_the_next_one_taken(self, folder, caplog):
+        (folder / "step_00000008.pt").write_bytes(b"")
+        assert checkpoint.load_mean(folder, "last", 2)["w"][0, 0] == 5
+        assert "step_00000008.pt: damaged" in caplog.text
+
+    def test_too_few_are_refused_with_what_there_is(self, folder):
+        message = r"mean of 4 .* only 3 of the regular series can be used; there are step_00000004.pt, .*keep_last: 4"
+        with pytest.raises(UserError, match=message):
+            checkpoint.load_mean(folder, "last", 4)
+        with pytest.raises(UserError, match=r"only 5 with a validation score .*keep_best: 6"):
+            checkpoint.load_mean(folder, "best", 6)
+        with pytest.raises(UserError, match="no checkpoint there; train first"):
+            checkpoint.load_mean(folder / "absent", "best", 1)
+
+
+def test_means_are_complex_where_the_tensors_are_and_counters_are_the_newests(tmp_path):
+    for step in (1, 2):
+        model = {
+            "c": torch.tensor([step * 1j]),
+            "half": torch.tensor([step], dtype=torch.bfloat16),
+            "n": torch.tensor(step),
+        }
+        checkpoint.save(tmp_path, {"model": model}, step=step, epoch=0, score=step)
+    mean = checkpoint.load_mean(tmp_path, "best", 2)  # the best is the older
+    assert mean["c"] == 1.5j and mean["n"] == 2 and mean["n"].dtype == torch.int64
+    assert mean["half"] == 1.5 and mean["half"].dtype == torch.bfloat16
+
+
+def test_a_mean_over_two_models_is_refused(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, {"model": {"w": torch.zeros(step)}}, step=step, epoch=0)
+    with pytest.raises(UserError, match=r"'w' is \(1,\) in the checkpoint and \(2,\) in the model"):
+        checkpoint.load_mean(tmp_path, "last", 2)

@@ -25,7 +25,11 @@ def get_parser():
     parser.add_argument("input", nargs="+", metavar="IN", help="audio files and folders, or one .scp")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder, or a .wav file for one file")
     parser.add_argument("--model", required=True, metavar="EXP", help="folder of a trained model, exp/<tag>")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or the name of a file in EXP/checkpoints")
+    parser.add_argument(
+        "--checkpoint",
+        default="best",
+        help="best, last, the name of a file in EXP/checkpoints, or the mean of N of them: mean_best_N, mean_last_N",
+    )
     parser.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     parser.add_argument(
         "--num_threads",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ def load_model(path, which="best", device="cpu"):
 
     Args:
         path: ``exp/<tag>``, with config.yaml and checkpoints/.
-        which: ``"best"`` (by validation loss), ``"last"``, or the name of a checkpoint file.
+        which: ``"best"`` (by validation loss), ``"last"``, the name of a checkpoint file, or ``"mean_best_N"`` or
+            ``"mean_last_N"``, the mean of the weights of N checkpoints.
         device: where it shall run.
     Returns:
         the model in evaluation mode, without gradients; ``forward(noisy (B, N)) -> (B, N)`` at ``sample_rate`` Hz.
@@ -24,12 +26,12 @@ def load_model(path, which="best", device="cpu"):
     """
     options = _model_options(path)
     model = config.build("models", options["model"], options["model_conf"])
-    folder = Path(path) / "checkpoints"
-    state = checkpoint.load(folder, which, map_location=device)
-    if "model" not in state:
-        raise UserError(f"{folder}: no model in the checkpoint, only {', '.join(state)}; it is not of senet.bin.train")
-    _require_fit(model.state_dict(), state["model"], path)
-    model.load_state_dict(state["model"])
+    weights = _weights(Path(path) / "checkpoints", which, device)
+    try:
+        checkpoint.require_fit(model.state_dict(), weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    model.load_state_dict(weights)
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -41,6 +43,15 @@ def identity(path, model):
     return h.hexdigest()
 
 
+def _weights(folder, which, device):
+    if match := re.fullmatch(r"mean_(best|last)_([1-9]\d*)", which):
+        return checkpoint.load_mean(folder, match[1], int(match[2]), map_location=device)
+    state = checkpoint.load(folder, which, map_location=device)
+    if "model" not in state:
+        raise UserError(f"{folder}: no model in the checkpoint, only {', '.join(state)}; it is not of senet.bin.train")
+    return state["model"]
+
+
 def _model_options(path):
     if not Path(path).is_dir():
         raise UserError(f"{path}: no such folder; --model wants an experiment, such as exp/train_lowlatency")
@@ -48,14 +59,3 @@ def _model_options(path):
     if "model" not in options:
         raise UserError(f"{Path(path) / 'config.yaml'}: names no 'model'; it is not of senet.bin.train")
     return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
-
-
-def _require_fit(expected, found, path):
-    """Refuse weights of another configuration, naming the first that differs."""
-    for name in [*expected, *(n for n in found if n not in expected)]:
-        shapes = [tuple(state[name].shape) if name in state else "absent" for state in (expected, found)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"{path}: the checkpoint is not of the model in config.yaml: '{name}' is {shapes[1]} in the checkpoint "
-                f"and {shapes[0]} in the model; config.yaml was changed after training, or two experiments were mixed"
-            )

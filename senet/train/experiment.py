@@ -22,7 +22,7 @@ from senet.files import sha256, whole_file, write_json
 # Data may move as well: what counts is its fingerprint.
 CHANGEABLE = {
     "config", "expdir", "train", "valid", "max_epoch", "max_steps", "patience", "ngpu", "num_threads", "num_workers",
-    "log_every", "save_every", "keep_best",
+    "log_every", "save_every", "keep_best", "keep_last",
 }  # fmt: skip
 
 

@@ -22,6 +22,20 @@ def test_weights_are_those_of_the_checkpoint_asked_for(expdir):
         assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
 
 
+def test_a_mean_of_checkpoints_is_the_mean_of_their_weights(expdir):
+    mean, states = (
+        load_model(expdir, "mean_best_2"),
+        [load_model(expdir, which).state_dict() for which in ("best", "last")],
+    )
+    for name, value in mean.state_dict().items():
+        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2)
+    assert identity(expdir, mean) == identity(expdir, load_model(expdir, "mean_last_2"))
+    with pytest.raises(UserError, match="mean of 3 checkpoints is wanted, and only 2 with a validation score"):
+        load_model(expdir, "mean_best_3")
+    with pytest.raises(UserError, match="no checkpoint 'mean_last_0'; there are step_00000001.pt"):
+        load_model(expdir, "mean_last_0")
+
+
 def test_model_is_ready_to_run(expdir):
     model = load_model(expdir)
     assert not model.training
