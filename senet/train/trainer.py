@@ -36,6 +36,8 @@ class Trainer:
         log_every: updates per log line.
         save_every: updates per checkpoint, besides one at the end of each epoch; 0 for none.
         keep_best: checkpoints to keep by validation loss, besides the last two.
+        keep_last: checkpoints to keep of those at multiples of ``save_every`` (of those at the ends of epochs where
+            that is 0), besides the last two. Their steps do not depend on interruptions.
         seed: of dropout and the like.
         num_workers: processes that read batches.
     """
@@ -55,13 +57,15 @@ class Trainer:
         log_every=50,
         save_every=500,
         keep_best=1,
+        keep_last=0,
         seed=0,
         num_workers=0,
     ):
         self.objective, self.train, self.valid, self.expdir = objective, train, valid, Path(expdir)
         self.sample_rate, self.device, self.num_workers, self.seed = sample_rate, device, num_workers, seed
         self.max_epoch, self.max_steps, self.patience = max_epoch, max_steps, patience
-        self.log_every, self.save_every, self.keep_best = log_every, save_every, keep_best
+        self.log_every, self.save_every = log_every, save_every
+        self.keep_best, self.keep_last = keep_best, keep_last
         # Where training is. All of this, and nothing else, is in a checkpoint beside the objective.
         self.step = 0  # updates done
         self.epoch = 0  # epochs completed
@@ -189,7 +193,9 @@ class Trainer:
             step=self.step,
             epoch=self.epoch,
             score=score,
+            regular=self.step % self.save_every == 0 if self.save_every else self.position == 0,
             keep_best=self.keep_best,
+            keep_last=self.keep_last,
         )
 
     def _resume(self):
@@ -199,7 +205,10 @@ class Trainer:
             return 0
         state = checkpoint.load(folder, "last", map_location=self.device)
         trainer = state.pop("trainer")
-        self.objective.load_state_dict(state)
+        try:
+            self.objective.load_state_dict(state)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from None
         for name in self._STATE:
             setattr(self, name, trainer[name])
         self.interval, self.epoch_mean = Mean(**trainer["interval"]), Mean(**trainer["epoch_mean"])
