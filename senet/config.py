@@ -272,7 +272,7 @@ _OPTION = {
     "models": "model",
     "losses": "loss",
     "train": "objective",
-    "torch.optim": "optim",
+    "train.optim": "optim",
     "torch.optim.lr_scheduler": "scheduler",
 }
 
@@ -281,8 +281,8 @@ def build(kind, dotted, conf=None, **extra):
     """Make the object that a configuration names.
 
     Args:
-        kind: package under senet (``"models"``, ``"losses"``, ...), or ``"torch.optim"``
-            or ``"torch.optim.lr_scheduler"``.
+        kind: package or module under senet (``"models"``, ``"losses"``, ``"train.optim"``, ...), or
+            ``"torch.optim.lr_scheduler"``.
         dotted: module and class below it, ``"lowlatency.LowLatencyNet"`` or ``"Adam"``.
         conf: keyword arguments from the configuration; checked and converted.
         extra: keyword arguments from the program; not open to the configuration.
@@ -326,7 +326,8 @@ def locate(kind, dotted):
     cls = getattr(module, class_name, None)
     if not inspect.isclass(cls):
         classes = {n: c for n, c in vars(module).items() if inspect.isclass(c) and not n.startswith("_")}
-        there = [n for n, c in classes.items() if c.__module__.startswith(full)]  # not what it imports itself
+        offered = getattr(module, "__all__", ())
+        there = [n for n, c in classes.items() if n in offered or c.__module__.startswith(full)]  # not its imports
         raise UserError(
             f"{option}: '{dotted}' not found: {full} has no class '{class_name}';"
             f"{did_you_mean(class_name, there)} It has {', '.join(sorted(there)) or 'none'}."

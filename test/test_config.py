@@ -194,7 +194,8 @@ def test_the_program_s_own_arguments_are_not_open_to_the_configuration(classes):
         ("models", "toy", r"model: 'toy' not found"),
         ("models", "toy/Net", r"'toy/Net' is not a name such as module.Class"),
         ("models", "..files.write_json", r"is not a name"),
-        ("torch.optim", "adam", r"optim: 'adam' not found: torch.optim has no class 'adam'; did you mean 'Adam'\?"),
+        ("train.optim", "adam", r"optim: 'adam' not found: .*optim has no class 'adam'; did you mean 'Adam'\?"),
+        ("train.optim", "rmsproptf", r"did you mean 'RMSpropTF'\? It has .*AdamW, .*RMSprop, RMSpropTF"),
     ],
 )
 def test_a_class_that_is_not_there_lists_those_that_are(classes, kind, dotted, message):
@@ -224,16 +225,17 @@ def test_resolving_fills_in_the_defaults_as_yaml_can_hold_them(classes):
         ("Adam", {"lr": "1e-4", "betas": [0.5, 0.9], "weight_decay": 1e-7}),
         ("SGD", {"lr": 1, "momentum": 0.9}),
         ("RMSprop", {}),
+        ("RMSpropTF", {"lr": "2e-4"}),
     ],
 )
-def test_optimisers_of_torch_are_built_by_name(name, conf):
+def test_optimisers_are_built_by_name(name, conf):
     import torch
 
-    optimizer = config.build("torch.optim", name, conf, params=[torch.nn.Parameter(torch.zeros(1))])
+    optimizer = config.build("train.optim", name, conf, params=[torch.nn.Parameter(torch.zeros(1))])
     assert type(optimizer).__name__ == name
     assert all(optimizer.defaults[k] == pytest.approx(float(v) if isinstance(v, str) else v) for k, v in conf.items())
     with pytest.raises(UserError, match=r"optim_conf.lr: expected float \(default .*found \"fast\""):
-        config.build("torch.optim", name, {"lr": "fast"}, params=[])
+        config.build("train.optim", name, {"lr": "fast"}, params=[])
 
 
 def test_a_binary_file_is_not_a_configuration(tmp_path):

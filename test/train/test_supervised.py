@@ -100,7 +100,9 @@ def test_the_learning_rate_warms_up_under_the_scheduler():
         optim="SGD", optim_conf={"lr": 0.8},
     )  # fmt: skip
     used, shown = [], []
-    objective.optimizer.register_step_pre_hook(lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"]))
+    objective.updater.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"])
+    )
     for i in range(6):
         shown.append(objective.lr)
         objective.step(ToyBatches([4] * 6)[0, i])

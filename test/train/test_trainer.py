@@ -133,7 +133,7 @@ def test_a_crash_repeats_the_steps_since_the_checkpoint_and_their_log_lines(undi
     objective = supervised()
 
     def crash(batch, inner=objective.step):
-        if len(objective.optimizer.state) and objective.updates == 9:
+        if len(objective.updater.optimizer.state) and objective.updater.updates == 9:
             raise MemoryError
         return inner(batch)
 
@@ -251,7 +251,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_batch(t
         UserError, match=r"loss is \w+ at step 8, epoch 2; .* checkpoint is step 6. The batch is e1b2u0 e1b2u1\."
     ):
         trainer(tmp_path, objective, train).fit()
-    assert objective.updates == 7
+    assert objective.updater.updates == 7
     reference = supervised()
     trainer(tmp_path / "reference", reference, ToyBatches([2] * 5), max_steps=7).fit()
     assert_equal(
