@@ -58,6 +58,12 @@ def get_parser():
     )
     what.add_argument("--warmup_steps", type=int, default=0, help="updates over which the learning rate rises linearly")
     what.add_argument("--grad_clip", type=float, default=5.0, help="largest norm of the gradient; 0: any")
+    what.add_argument(
+        "--ema_decay",
+        type=float,
+        default=0.0,
+        help="evaluate and keep a moving average of the weights, of this decay (0.999); 0: the weights themselves",
+    )
 
     how = parser.add_argument_group("run")
     how.add_argument("--expdir", required=True, metavar="DIR", help="experiment folder, exp/<tag>")
@@ -73,6 +79,13 @@ def get_parser():
     )
     how.add_argument(
         "--keep_best", type=int, default=1, help="checkpoints to keep by validation loss, besides the last two"
+    )
+    how.add_argument(
+        "--keep_last",
+        type=int,
+        default=0,
+        help="checkpoints to keep of those at each multiple of save_every (at each epoch's end if that is 0), besides "
+        "the last two: to average or score the last N",
     )
     how.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
@@ -110,6 +123,7 @@ def main(argv=None):
         log_every=args.log_every,
         save_every=args.save_every,
         keep_best=args.keep_best,
+        keep_last=args.keep_last,
         seed=args.seed,
         num_workers=args.num_workers,
     )
@@ -193,6 +207,7 @@ def build_objective(args, model, device):
         scheduler_interval=args.scheduler_interval,
         warmup_steps=args.warmup_steps,
         grad_clip=args.grad_clip,
+        ema_decay=args.ema_decay,
     )
 
 

@@ -14,6 +14,7 @@ Other ways of training (adversarial, ...) are other classes with these; the trai
 import torch
 
 from senet.errors import UserError
+from senet.train.ema import Weights
 from senet.train.updater import Updater
 
 
@@ -24,13 +25,15 @@ class Supervised:
         model: see ``senet.models.base``; already on its device.
         loss: module with ``domain`` ("spectrum" or "waveform"), ``needs`` (names of references) and
             ``forward(stages, refs, lengths) -> (scalar, {name: scalar})``, lengths in frames or samples.
+        ema_decay: of the exponential moving average of the weights, which is evaluated and kept as the model; 0: none.
         update: optimiser, schedule, warm-up and clipping; see ``Updater``.
     """
 
     passes = 1
 
-    def __init__(self, model, loss, **update):
+    def __init__(self, model, loss, *, ema_decay=0.0, **update):
         self.model, self.loss = model, loss
+        self.weights = Weights(model, ema_decay)
         self.updater = Updater(model.parameters(), **update)
         if loss.domain == "spectrum" and not hasattr(model, "analysis"):
             raise UserError(
@@ -46,21 +49,22 @@ class Supervised:
         self.model.train()
         loss, parts = self._compare(self.model, batch)
         norm = self.updater.step(loss)
+        self.weights.update()
         return {"loss": loss.detach(), **{k: v.detach() for k, v in parts.items()}, "grad_norm": norm}
 
     @torch.no_grad()
     def evaluate(self, batch):
-        loss, parts = self._compare(self.model.eval(), batch)
+        loss, parts = self._compare(self.weights.evaluated.eval(), batch)
         return {"loss": loss, **parts}, len(batch["ids"])
 
     def end_epoch(self, valid):
         self.updater.end_epoch(valid["loss"])
 
     def state_dict(self):
-        return {"model": self.model.state_dict(), **self.updater.state_dict()}
+        return {**self.weights.state_dict(), **self.updater.state_dict()}
 
     def load_state_dict(self, state):
-        self.model.load_state_dict(state["model"])
+        self.weights.load_state_dict(state)
         self.updater.load_state_dict(state)
 
     def _compare(self, model, batch):

@@ -199,6 +199,26 @@ def test_a_signal_at_the_last_of_max_steps_does_not_lose_the_validation(tmp_path
     assert [r["step"] for r in records(tmp_path, "valid")] == [5, 7]
 
 
+@pytest.mark.parametrize(("save_every", "series"), [(2, [10, 12, 14]), (4, [4, 8, 12]), (0, [5, 10, 15])])
+def test_the_last_of_a_series_are_kept_whatever_came_between(tmp_path, save_every, series):
+    options = {"save_every": save_every, "keep_last": 3}
+    for name, signals in (("calm", []), ("disturbed", [("step", 11), ("step", 2), ("evaluate", 1)])):
+        fit_in_pieces(tmp_path / name, signals, **options)
+        found = checkpoint.entries(tmp_path / name / "checkpoints")
+        assert [e["step"] for e in reversed(checkpoint.series(found))] == series
+        assert found[-1]["step"] == 15
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer(tmp_path, max_epoch=1).fit()
+    objective = supervised()
+    objective.model.inner[0] = torch.nn.Linear(8, 16, bias=False)
+    with pytest.raises(
+        UserError, match=r"checkpoints: .* 'inner.0.bias' is \(16,\) in the checkpoint and absent in the mo"
+    ):
+        trainer(tmp_path, objective).fit()
+
+
 def test_validation_counts_utterances_not_batches(tmp_path):
     valid = ToyBatches([3, 1], seed=99)
     objective = supervised()
