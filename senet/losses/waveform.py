@@ -22,8 +22,8 @@ class SISDR(nn.Module):
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms."""
-        valid = _valid(lengths, stages[-1])
-        est, ref = (_zero_mean(wave, valid, lengths) for wave in (stages[-1], refs["clean"]))
+        mask = valid(lengths, stages[-1])
+        est, ref = (_zero_mean(wave, mask, lengths) for wave in (stages[-1], refs["clean"]))
         target = ref * ((est * ref).sum(1, keepdim=True) / (ref.square().sum(1, keepdim=True) + self.eps))
         energy = target.square().sum(1) + self.eps
         distortion = (est - target).square().sum(1) + self.eps
@@ -39,15 +39,16 @@ class L1(nn.Module):
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms."""
-        difference = (stages[-1] - refs["clean"]).abs() * _valid(lengths, stages[-1])
+        difference = (stages[-1] - refs["clean"]).abs() * valid(lengths, stages[-1])
         loss = (difference.sum(1) / lengths).mean()
         return loss, {"l1": loss.detach()}
 
 
-def _valid(lengths: Tensor, wave: Tensor) -> Tensor:
-    return torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
+def valid(lengths: Tensor, x: Tensor) -> Tensor:
+    """Which of the last axis of ``x``, samples or frames, lie within each clip's length: (B, size) bool."""
+    return torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
 
 
-def _zero_mean(wave: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
-    wave = wave * valid
-    return (wave - wave.sum(1, keepdim=True) / lengths[:, None]) * valid
+def _zero_mean(wave: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    wave = wave * mask
+    return (wave - wave.sum(1, keepdim=True) / lengths[:, None]) * mask

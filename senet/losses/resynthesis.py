@@ -1,0 +1,86 @@
+"""Losses between waveforms (B, N) that compare their spectra too, of the last stage; padding does not count.
+
+They see what is left of an estimated spectrum after its synthesis, whatever transform the model works on.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet.dsp.compress import power_compress
+from senet.dsp.stft import STFT
+from senet.losses.waveform import valid
+
+
+class Hybrid(nn.Module):
+    """Compressed complex spectrum, compressed magnitude and SI-SNR: lower is better.
+
+    With P^c = P / |P|^(1 - exponent), means over a clip's bins and valid frames, then over the batch:
+    ``complex_weight * (mean (Re P^c - Re C^c)^2 + mean (Im P^c - Im C^c)^2)
+    + magnitude_weight * mean (|P|^mag_exponent - |C|^mag_exponent)^2 - si_snr_weight * log10(SI-SNR)``,
+    P of the estimate and C of the clean signal; SI-SNR is a ratio of energies here, no mean is removed.
+
+    Args:
+        complex_weight, magnitude_weight, si_snr_weight: of the three terms.
+        exponent: of the complex term.
+        mag_exponent: of the magnitude term: 0.3 as in SEtrain; Acceleration123 runs 0.7.
+        n_fft, hop_length, win_length, window: of the STFT that compares, in samples; mirrored at the ends.
+    Source: Xiaobin-Rong/SEtrain; Acceleration123/Speech-Enhancement. SEtrain takes the SI-SNR of the whole hops only,
+        because it synthesises from spectra. Ours: the energies in both of SI-SNR's denominators have a floor.
+    """
+
+    domain = "waveform"
+    needs = ("clean",)
+
+    def __init__(
+        self,
+        complex_weight: float = 30.0,
+        magnitude_weight: float = 70.0,
+        si_snr_weight: float = 1.0,
+        exponent: float = 0.3,
+        mag_exponent: float = 0.3,
+        n_fft: int = 512,
+        hop_length: int = 256,
+        win_length: int = 512,
+        window: str = "sqrt_hann",
+    ):
+        super().__init__()
+        self.weights, self.si_snr_weight = {"complex": complex_weight, "magnitude": magnitude_weight}, si_snr_weight
+        self.exponent, self.mag_exponent = exponent, mag_exponent
+        self.stft = STFT(n_fft, hop_length, win_length, window, "reflect")
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms
+        (SI-SNR in dB)."""
+        mask = valid(lengths, stages[-1])
+        est, ref = stages[-1] * mask, refs["clean"] * mask
+        est_spec, ref_spec = self._spectrum(est), self._spectrum(ref)
+        frames = self.stft.num_frames(lengths)
+        difference = power_compress(est_spec, self.exponent, 1e-12) - power_compress(ref_spec, self.exponent, 1e-12)
+        si_snr = _log_si_snr(est, ref).mean()
+        terms = {
+            "complex": _clip_mean(difference.real.square() + difference.imag.square(), frames),
+            "magnitude": _clip_mean((self._magnitude(est_spec) - self._magnitude(ref_spec)).square(), frames),
+        }
+        loss = sum(self.weights[name] * value for name, value in terms.items()) - self.si_snr_weight * si_snr
+        return loss, {name: value.detach() for name, value in terms.items()} | {"si_snr": 10 * si_snr.detach()}
+
+    def _spectrum(self, wave: Tensor) -> Tensor:
+        shortest = self.stft.n_fft // 2 + 1  # that can be mirrored
+        return self.stft(F.pad(wave, (0, max(0, shortest - wave.shape[1]))))
+
+    def _magnitude(self, spec: Tensor) -> Tensor:
+        return (spec.real.square() + spec.imag.square() + 1e-12) ** (self.mag_exponent / 2)
+
+
+def _clip_mean(error: Tensor, frames: Tensor) -> Tensor:
+    """(B, F, T) -> mean over the bins and valid frames of each clip, and then over the batch."""
+    sums = (error * valid(frames, error)[:, None]).sum((1, 2))
+    return (sums / (frames * error.shape[1])).mean()
+
+
+def _log_si_snr(est: Tensor, ref: Tensor) -> Tensor:
+    """log10 of the scale-invariant signal-to-noise ratio, a tenth of its dB: (B, N) -> (B,)."""
+    target = ref * ((est * ref).sum(1, keepdim=True) / (ref.square().sum(1, keepdim=True) + 1e-8))
+    noise = (est - target).square().sum(1).clamp_min(1e-8)
+    return torch.log10(target.square().sum(1) / noise + 1e-8)
