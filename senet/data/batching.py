@@ -16,10 +16,11 @@ class BatchOrder:
         by_length: sort each window of ``WINDOW`` shuffled batches by length, then shuffle the batches, so that whole
             utterances need little padding. Needs ``shuffle``.
         drop_last: leave out the last batch when it is not full.
+        stream: orders of other streams are independent of this one.
     """
 
-    def __init__(self, lengths, batch_size, seed, *, shuffle=True, by_length=False, drop_last=False):
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+    def __init__(self, lengths, batch_size, seed, *, shuffle=True, by_length=False, drop_last=False, stream=0):
+        self.lengths, self.batch_size, self.seed, self.stream = lengths, batch_size, seed, stream
         self.shuffle, self.by_length = shuffle, by_length and shuffle
         total = len(lengths)
         self.num_batches = total // batch_size if drop_last else -(-total // batch_size)
@@ -50,7 +51,7 @@ class BatchOrder:
         total = len(self.lengths)
         if not self.shuffle:
             return np.arange(total)
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.seed, epoch, self.stream])
         order = rng.permutation(total)
         if self.by_length:
             window = np.arange(total) // (WINDOW * self.batch_size)

@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from senet.data.audio import AudioError
 from senet.data.batching import BatchOrder
 from senet.data.datadir import DataDir
-from senet.data.items import Spectra, Waveforms
+from senet.data.items import Spectra, Waveforms, Windows
 from senet.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Batches(Dataset):
@@ -25,6 +27,11 @@ class Batches(Dataset):
         batch_size: utterances per batch.
         crop_seconds: length of the part that is taken of each utterance, at another place in each epoch; shorter ones
             are padded with zeros. None: whole utterances, those of like length together.
+        crop_hop_seconds: with it, all complete windows of ``crop_seconds`` that begin at multiples of this take the
+            place of the utterances, each in every epoch, shuffled through and through. Ids are then
+            ``utterance@first_sample``. Not with ``feats``.
+        passes: an epoch goes so many times through the data, each time in another order; batch i is the i-th of each,
+            one after the other. For objectives that take several independent batches in one step.
         sample_rate: Hz.
         seed: of the order and the crops.
         shuffle: for training; otherwise the manifest's order and the same crops in every epoch.
@@ -52,6 +59,7 @@ class Batches(Dataset):
         *,
         batch_size,
         crop_seconds=None,
+        crop_hop_seconds=None,
         sample_rate,
         seed,
         shuffle=True,
@@ -59,14 +67,20 @@ class Batches(Dataset):
         stft=None,
         bad_audio="raise",
         drop_last=False,
+        passes=1,
     ):
         if bad_audio not in ("raise", "skip"):
             raise UserError(f"bad_audio: '{bad_audio}' is neither 'raise' nor 'skip'")
         if batch_size < 1:
             raise UserError(f"batch_size: {batch_size}, expected at least 1")
-        crop = None if crop_seconds is None else round(crop_seconds * sample_rate)
-        if crop is not None and crop < 1:
-            raise UserError(f"crop_seconds: {crop_seconds}, expected more than 0 seconds")
+        crop = _samples("crop_seconds", crop_seconds, sample_rate)
+        hop = _samples("crop_hop_seconds", crop_hop_seconds, sample_rate)
+        if hop and not crop:
+            raise UserError(f"crop_hop_seconds: {crop_hop_seconds}, but no crop_seconds; set how long the windows are")
+        if hop and feats:
+            raise UserError(
+                "crop_hop_seconds: windows are cut from waveforms, not from stored spectra; train with feats_type: raw"
+            )
         self.datadir, self.seed, self.shuffle, self.bad_audio = datadir, seed, shuffle, bad_audio
         data = DataDir(datadir)
         if data.clean is None:
@@ -75,30 +89,40 @@ class Batches(Dataset):
             self.items = Spectra(data, feats, sample_rate, crop, stft)
         else:
             self.items = Waveforms(data, sample_rate, crop)
-        self._order = BatchOrder(
-            self.items.num_samples, batch_size, seed, shuffle=shuffle, by_length=crop is None, drop_last=drop_last
-        )
-        if not self._order.num_batches:
-            found = len(self.items.num_samples)
-            raise UserError(f"{datadir}: has {found} utterances, fewer than batch_size {batch_size}; lower that")
+        if hop:
+            self.items = self._windows(self.items, hop)
+        options = {"shuffle": shuffle, "by_length": crop is None, "drop_last": drop_last}
+        self._orders = [
+            BatchOrder(self.items.num_samples, batch_size, seed, stream=stream, **options) for stream in range(passes)
+        ]
+        if not self.num_batches():
+            found = f"{len(self.items.num_samples)} {'windows' if hop else 'utterances'}"
+            raise UserError(f"{datadir}: has {found}, fewer than batch_size {batch_size}; lower that")
 
     def num_batches(self, epoch=0):
         """Batches in an epoch."""
-        return self._order.num_batches
+        return self._orders[0].num_batches
 
     def __getitem__(self, position):
         epoch, i = position
         parts, ids, skipped = [], [], 0
-        for own, index in self._order.members(epoch, i):
+        for order in self._orders:
+            skipped += self._read(order, epoch, i, parts, ids)
+        arrays = self.items.collate(parts)
+        return {"ids": ids, **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
+
+    def _read(self, order, epoch, i, parts, ids):
+        """Append what batch ``i`` of an order holds to ``parts`` and ``ids``; return how many were replaced."""
+        skipped, full = 0, len(parts) + order.size(i)
+        for own, index in order.members(epoch, i):
             try:
-                parts.append(self.items.read(index, self._draw(epoch, index)))
+                parts.append(self.items.read(index, self._draw(epoch, index, order.stream)))
                 ids.append(self.items.key(index))
             except AudioError as error:
                 skipped += own
                 self._report(index, error)
-            if len(parts) == self._order.size(i):
-                arrays = self.items.collate(parts)
-                return {"ids": ids, **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
+            if len(parts) == full:
+                return skipped
         raise UserError(f"{self.datadir}: too few utterances can be used to fill a batch; see the warnings")
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
@@ -113,7 +137,8 @@ class Batches(Dataset):
         stop = self.num_batches(epoch)
         if self.shuffle:
             stop -= (stop - start) % world
-        self._order(epoch)  # computed here, so that forked workers share it
+        for order in self._orders:
+            order(epoch)  # computed here, so that forked workers share it
         loader = DataLoader(
             _Guarded(self),
             batch_size=None,
@@ -127,15 +152,40 @@ class Batches(Dataset):
                 raise batch
             yield batch
 
-    def _draw(self, epoch, index):
+    def _draw(self, epoch, index, stream):
         epoch = epoch if self.shuffle else 0
-        return lambda n: int(np.random.default_rng([self.seed, epoch, index]).integers(n + 1))
+        return lambda n: int(np.random.default_rng([self.seed, epoch, index, stream]).integers(n + 1))
+
+    def _windows(self, waveforms, hop):
+        windows = Windows(waveforms, hop)
+        lengths, total = waveforms.num_samples, len(windows.num_samples)
+        seconds = waveforms.crop / waveforms.sample_rate
+        if not total:
+            longest = lengths.max(initial=0)
+            raise UserError(
+                f"{self.datadir}: none of {len(lengths)} utterances lasts crop_seconds {seconds:g} ({waveforms.crop} "
+                f"samples); the longest has {longest / waveforms.sample_rate:g} s ({longest} samples)"
+            )
+        log.info(
+            "%s: %d windows of %g s; %d of %d utterances are shorter and give none",
+            self.datadir, total, seconds, windows.num_without, len(lengths),
+        )  # fmt: skip
+        return windows
 
     def _report(self, index, error):
         message = f"{self.datadir}: utterance '{self.items.key(index)}': {error}"
         if self.bad_audio == "raise":
             raise UserError(f"{message}. To go on without such recordings use --bad_audio skip") from error
-        logging.warning("%s; skipped", message)
+        log.warning("%s; skipped", message)
+
+
+def _samples(option, seconds, sample_rate):
+    """Whole samples of an option in seconds, or None."""
+    if seconds is None:
+        return None
+    if round(seconds * sample_rate) < 1:
+        raise UserError(f"{option}: {seconds}, expected more than 0 seconds")
+    return round(seconds * sample_rate)
 
 
 class _Guarded(Dataset):

@@ -1,4 +1,4 @@
-"""What one utterance of a data directory gives to a batch: waveforms, or spectra that stage 3 has stored.
+"""What one utterance of a data directory gives to a batch: waveforms, windows of them, or stored spectra (stage 3).
 
 Only positions of lines and lengths are held in memory, 8 bytes each per utterance and file; an utterance is read when
 it is asked for, and of a long one only the part that is used.
@@ -77,6 +77,45 @@ class Waveforms:
         if not np.isfinite(high - low) or (name == "noisy" and (low == high or length < self._short)):
             check(scp.value(i), root=scp.root, **stored)
         return signal
+
+
+class Windows:
+    """All complete windows of an utterance's waveforms, each an item in its own right; what follows the last is unused.
+
+    An utterance of n samples has floor((n - size) / hop) + 1 of them, or none if it is shorter than one. Which
+    utterance and place an item is, is computed from one number per utterance.
+
+    Args:
+        waveforms: ``Waveforms`` whose ``crop`` is the size of a window.
+        hop: samples from the start of a window to that of the next.
+    Attributes:
+        num_samples: int64, one per window, all equal.
+        num_without: utterances that give no window.
+    """
+
+    def __init__(self, waveforms, hop):
+        size = waveforms.crop
+        counts = np.maximum((waveforms.num_samples - size) // hop + 1, 0)
+        self.waveforms, self.hop, self._ends = waveforms, hop, np.cumsum(counts)
+        self.num_samples = np.broadcast_to(np.int64(size), self._ends[-1:].sum())
+        self.num_without = int((counts == 0).sum())
+        self.collate = waveforms.collate
+
+    def key(self, i):
+        """``utterance@start``, in samples."""
+        utterance, start = self._place(i)
+        return f"{self.waveforms.key(utterance)}@{start}"
+
+    def read(self, i, draw):
+        """As ``Waveforms.read``; nothing is left to ``draw``."""
+        utterance, start = self._place(i)
+        return self.waveforms.read(utterance, lambda _: start)
+
+    def _place(self, i):
+        """(utterance, first sample) of window ``i``."""
+        utterance = int(np.searchsorted(self._ends, i, side="right"))
+        first = int(self._ends[utterance - 1]) if utterance else 0
+        return utterance, (i - first) * self.hop
 
 
 class Spectra:

@@ -160,7 +160,11 @@ def test_drop_last_and_too_few_utterances(packed):
         make(packed, batch_size=25, drop_last=True)
 
 
-def test_memory_per_utterance_is_an_index(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "most"),  # bytes: two line positions and a length; the order of an epoch; where windows end
+    [({}, 24 + 8), ({"crop_seconds": 1.0, "crop_hop_seconds": 0.5}, 24 + 5 * 8 + 8)],
+)
+def test_memory_per_utterance_is_an_index(tmp_path, options, most):
     def held(n):
         ids = [f"spk-{i:07d}" for i in range(n)]
         for name in ("wav.scp", "spk1.scp"):
@@ -169,14 +173,128 @@ def test_memory_per_utterance_is_an_index(tmp_path):
         del ids
         gc.collect()
         tracemalloc.start()
-        batches = make(tmp_path)
-        batches._order(0)
+        batches = make(tmp_path, **options)
+        batches._orders[0](0)
         gc.collect()
         used = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         return used
 
-    assert (held(40000) - held(10000)) / 30000 < 40  # bytes: two line positions, a length, the order of an epoch
+    assert (held(40000) - held(10000)) / 30000 < most + 4
+
+
+# ------------------------------------------------------------ windows
+
+HALF = CROP // 2
+
+
+def windows(folder, **options):
+    return make(folder, **{"crop_hop_seconds": 0.25} | options)
+
+
+def test_only_complete_windows_count(tmp_path, pack):
+    lengths = [16383, 16384, 24575, 24576, 48000]  # 0, 1, 1, 2 and 4 windows of 16384 samples at each 8192
+    pack(tmp_path, lengths)
+    stored = {utt: int(n) for utt, n in read_table(tmp_path / "utt2num_samples").items()}
+    batches = windows(tmp_path, crop_seconds=1.024, crop_hop_seconds=0.512, batch_size=3)
+    assert batches.num_batches() == 3
+    found = [utt for batch in batches.loader(0) for utt in batch["ids"]]
+    places = {n: [f"{utt}@{8192 * k}" for k in range(count)] for (utt, n), count in zip(
+        sorted(stored.items(), key=lambda item: item[1]), [0, 1, 1, 2, 4], strict=True
+    )}  # fmt: skip
+    assert sorted(found) == sorted(sum(places.values(), []))
+
+
+def test_a_window_is_the_stored_samples_at_the_place_that_its_id_names(tmp_path, pack):
+    audio = pack(tmp_path, LENGTHS)
+    ids = list(read_table(tmp_path / "wav.scp"))
+    for batch in windows(tmp_path).loader(0):
+        assert batch["lengths"].tolist() == [CROP] * len(batch["ids"])
+        for row, name in enumerate(batch["ids"]):
+            utt, start = name.split("@")
+            for signal in ("noisy", "clean", "noise"):
+                expected = audio[signal][ids.index(utt)][int(start) : int(start) + CROP]
+                np.testing.assert_array_equal(batch[signal][row].numpy(), expected)
+
+
+def test_each_window_is_in_each_epoch_once_and_far_from_its_neighbours(tmp_path, pack):
+    pack(tmp_path, [CROP + 20 * HALF] * 12)
+    epochs = [[utt for batch in windows(tmp_path).loader(epoch) for utt in batch["ids"]] for epoch in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) and epochs[0] != epochs[1]
+    assert len(set(epochs[0])) == len(epochs[0]) == 12 * 21
+    pairs = zip(epochs[0], epochs[0][1:], strict=False)
+    assert sum(a.split("@")[0] == b.split("@")[0] for a, b in pairs) < 50  # 21 by chance
+
+
+def test_windows_follow_from_seed_epoch_and_index_with_any_workers(packed):
+    batches = windows(packed)
+    whole = list(batches.loader(2))
+    assert same_stream(batches.loader(2, num_workers=2), whole)
+    assert same_stream(windows(packed).loader(2, start=3), whole[3:])
+    assert same(windows(packed)[2, 4], whole[4])
+    assert not same(windows(packed, seed=4)[2, 4], whole[4])
+
+
+def test_utterances_without_a_window_are_counted_in_the_log(packed, caplog):
+    caplog.set_level("INFO")
+    batches = windows(packed)
+    total = sum((n - CROP) // HALF + 1 for n in LENGTHS if n >= CROP)
+    assert f"{packed}: {total} windows of 0.5 s; 2 of 24 utterances are shorter and give none" in caplog.text
+    assert batches.num_batches() == -(-total // 5)
+
+
+def test_a_bad_file_is_skipped_window_by_window(packed):
+    utt, n = list(read_table(packed / "utt2num_samples").items())[11]
+    put(packed, utt, samples=np.zeros(int(n)))
+    with pytest.raises(UserError, match=f"utterance '{utt}@.*silence"):
+        list(windows(packed).loader(0))
+    loaded = list(windows(packed, bad_audio="skip").loader(0))
+    assert sum(batch["skipped"] for batch in loaded) == (int(n) - CROP) // HALF + 1
+    assert not any(name.startswith(f"{utt}@") for batch in loaded for name in batch["ids"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_seconds": None}, "crop_hop_seconds: 0.25, but no crop_seconds"),
+        ({"crop_hop_seconds": 0.0}, "crop_hop_seconds: 0.0, expected more than 0 seconds"),
+        ({"crop_hop_seconds": -1.0}, "crop_hop_seconds: -1.0, expected more than 0 seconds"),
+        ({"feats": "feats"}, "crop_hop_seconds: .* not from stored spectra; train with feats_type: raw"),
+        (
+            {"crop_seconds": 2.0},
+            r"none of 24 utterances lasts crop_seconds 2 \(32000 samples\); the longest has 1.34\d+ s \(21442 ",
+        ),
+        ({"batch_size": 500, "drop_last": True}, r"has \d+ windows, fewer than batch_size 500"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(packed, options, message):
+    with pytest.raises(UserError, match=message):
+        windows(packed, **options)
+
+
+# ------------------------------------------------------------ several batches in one
+
+
+@pytest.mark.parametrize("options", [{}, {"crop_hop_seconds": 0.25}, {"crop_seconds": None}])
+def test_two_passes_join_the_batches_of_two_independent_orders(packed, options):
+    single, double = (list(make(packed, **options, passes=passes).loader(1)) for passes in (1, 2))
+    assert len(single) == len(double)
+    firsts, seconds = [], []
+    for one, two in zip(single, double, strict=True):
+        size = len(one["ids"])
+        assert len(two["ids"]) == len(two["noisy"]) == 2 * size and two["ids"][:size] == one["ids"]
+        assert torch.equal(two["noisy"][:size, : one["noisy"].shape[1]], one["noisy"])
+        firsts += two["ids"][:size]
+        seconds += two["ids"][size:]
+    assert sorted(firsts) == sorted(seconds) and firsts != seconds  # each goes through all of the data
+
+
+def test_passes_take_other_parts_of_an_utterance(packed):
+    waves = [{}, {}]
+    for batch in make(packed, passes=2, batch_size=6).loader(0):
+        for row, (utt, wave) in enumerate(zip(batch["ids"], batch["noisy"], strict=True)):
+            waves[row >= len(batch["ids"]) // 2][utt] = wave
+    assert sum(not torch.equal(waves[0][utt], waves[1][utt]) for utt in waves[0]) > 15
 
 
 # ------------------------------------------------------------ bad input
