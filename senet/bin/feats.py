@@ -9,7 +9,7 @@ from senet.bin import run, setup_logging
 from senet.config import rate
 
 OPTIONS = {
-    "stft": ("n_fft", "hop_length", "win_length"),
+    "stft": ("n_fft", "hop_length", "win_length", "window", "padding"),
     "fbank": (
         "num_mel_bins",
         "frame_length",
@@ -47,10 +47,16 @@ def get_parser():
         "--sample_rate", type=rate, default=argparse.SUPPRESS, help="Hz, 16k or 16000 (default: of the first utterance)"
     )
 
-    group = parser.add_argument_group("stft, in samples; to be equal to the model's")
+    group = parser.add_argument_group("stft, to be equal to the model's; lengths in samples")
     group.add_argument("--n_fft", type=int, default=512, help="length of the transform")
     group.add_argument("--hop_length", type=int, default=160, help="from frame to frame")
-    group.add_argument("--win_length", type=int, default=400, help="of the Hann window")
+    group.add_argument("--win_length", type=int, default=400, help="of the window")
+    group.add_argument("--window", default="hann", help="hann, sqrt_hann or hamming")
+    group.add_argument(
+        "--padding",
+        default="zeros",
+        help="of both ends: zeros or reflect, half a transform; or full, until the last overlap",
+    )
 
     group = parser.add_argument_group("fbank, as Kaldi's compute-fbank-feats without dither")
     group.add_argument("--num_mel_bins", type=int, default=80, help="filters")

@@ -36,7 +36,7 @@ class Batches(Dataset):
         seed: of the order and the crops.
         shuffle: for training; otherwise the manifest's order and the same crops in every epoch.
         feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
-        stft: the model's ``STFT``; stored spectra of other sizes are refused. None: any.
+        stft: the model's ``STFT``; stored spectra of another one are refused. None: any.
         bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next utterance in its place.
             Only what a crop holds is looked at, so a NaN or infinite sample elsewhere in the file is met in another
             epoch or never; ``senet validate --check_audio`` decodes everything. What ``senet mix`` made is 16-bit

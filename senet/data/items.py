@@ -126,17 +126,17 @@ class Spectra:
         featsdir: folder with feats.scp, spk1_feats.scp and feats_config.json.
         sample_rate: Hz that the features were made at.
         crop: as for ``Waveforms``, in samples; cuts fall between frames.
-        stft: the ``STFT`` whose n_fft, hop_length and win_length they must have; None: any.
+        stft: the ``STFT`` that they must have been made with; None: any.
     Raises:
-        UserError: features of another kind, rate or size.
+        UserError: features of another kind or rate, or made with another transform; names the option.
     """
 
     def __init__(self, data, featsdir, sample_rate, crop=None, stft=None):
+        from senet.dsp.stft import STFT
+
         featsdir = Path(featsdir)
-        config = stored_config(featsdir)
-        expected = {"feats_type": "stft", "sample_rate": sample_rate}
-        if stft is not None:
-            expected |= {name: getattr(stft, name) for name in ("n_fft", "hop_length", "win_length")}
+        config = {"window": "hann", "padding": "zeros"} | stored_config(featsdir)  # as before these were options
+        expected = {"feats_type": "stft", "sample_rate": sample_rate} | (stft.options if stft else {})
         for name, value in expected.items():
             if config.get(name) != value:
                 raise UserError(
@@ -148,8 +148,8 @@ class Spectra:
         for scp in self.scps.values():
             for problem in key_differences(scp, data.noisy):
                 raise UserError(str(problem))
-        self._hop, self._bins = config["hop_length"], config["n_fft"] // 2 + 1
-        self._crop_frames = None if crop is None else 1 + crop // self._hop
+        self._stft = STFT(**{name: config[name] for name in STFT().options})
+        self._crop_frames = None if crop is None else self._stft.num_frames(crop)
 
     def key(self, i):
         return self.scps["noisy_stft"].key(i)
@@ -157,11 +157,11 @@ class Spectra:
     def read(self, i, draw):
         """As ``Waveforms.read``, with float32 (T, 2 F) rows [real | imaginary] for signals."""
         length = int(self.num_samples[i])
-        start, frames = 0, 1 + length // self._hop
+        start, frames = 0, self._stft.num_frames(length)
         total = frames
         if self._crop_frames is not None and total > self._crop_frames:
             start, frames = draw(total - self._crop_frames), self._crop_frames
-            length = (frames - 1) * self._hop
+            length = self._stft.num_samples(frames)
         rows = {}
         for name, scp in self.scps.items():
             rows[name] = read_matrix(scp.value(i), start, frames, root=scp.root, num_rows=total)
@@ -172,8 +172,8 @@ class Spectra:
     def collate(self, parts):
         """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
         lengths = np.array([length for _, length in parts])
-        frame_lengths = 1 + lengths // self._hop
-        bins = self._bins
+        frame_lengths = self._stft.num_frames(lengths)
+        bins = self._stft.num_bins
         # Frame after frame in memory, which is how torch.stft lays its result out too.
         shape = len(parts), self._crop_frames or frame_lengths.max(), bins
         batch = {name: np.zeros(shape, np.complex64) for name in parts[0][0]}

@@ -32,6 +32,8 @@ class STFT(nn.Module):
         win_length: samples of the window (periodic), at most ``n_fft``.
         window: ``hann``, ``sqrt_hann`` or ``hamming``, in both directions.
         padding: ``zeros``, ``reflect`` or ``full``, as above.
+    Attributes:
+        options: these arguments by name: two transforms with equal ones are the same.
     Raises:
         UserError: sizes that cannot be inverted.
     """
@@ -57,6 +59,8 @@ class STFT(nn.Module):
         if padding not in PADDINGS:
             raise UserError(f"STFT: padding is '{padding}', expected {', '.join(PADDINGS)}")
         self.n_fft, self.hop_length, self.win_length, self.padding = n_fft, hop_length, win_length, padding
+        self.options = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
+        self.options |= {"window": window, "padding": padding}
         self.num_bins = n_fft // 2 + 1
         spare = n_fft - win_length
         if padding == "full":
@@ -71,6 +75,10 @@ class STFT(nn.Module):
     def num_frames(self, num_samples):
         """Frames that ``forward`` makes of ``num_samples`` samples (an int or an integer tensor)."""
         return 1 + (num_samples + self.before + self.after - self.n_fft) // self.hop_length
+
+    def num_samples(self, num_frames):
+        """The fewest samples that ``num_frames`` frames are made of."""
+        return (num_frames - 1) * self.hop_length + self.n_fft - self.before - self.after
 
     def whole(self, num_samples: int) -> int:
         """The least length from ``num_samples`` on that is made of whole hops and long enough to be mirrored.

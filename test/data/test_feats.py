@@ -253,6 +253,22 @@ def test_raw_features_stay_where_the_audio_is(audio, tmp_path):
         main(["--feats_type", "raw", "--src", str(tmp_path / "raw"), "--out", str(tmp_path / "other")])
 
 
+def test_spectra_from_before_windows_and_paddings_were_options_have_the_first_of_them(audio, stage, tmp_path):
+    config = stage("stft") / "feats_config.json"
+    old = {name: v for name, v in json.loads(config.read_text()).items() if name not in ("window", "padding")}
+    config.write_text(json.dumps(old))
+    assert batches(tmp_path / "raw", tmp_path / "stft", stft=STFT())[0, 0]["noisy_stft"].shape[1] == 257
+    with pytest.raises(UserError, match="padding is zeros, reflect expected"):
+        batches(tmp_path / "raw", tmp_path / "stft", stft=STFT(padding="reflect"))
+
+
+def test_transforms_that_do_not_exist_are_refused(audio, stage):
+    with pytest.raises(UserError, match="window is 'blackman', expected hann, sqrt_hann, hamming"):
+        stage("stft", "--window", "blackman")
+    with pytest.raises(UserError, match="padding is 'none', expected zeros, reflect, full"):
+        stage("stft", "--padding", "none")
+
+
 def test_filters_beyond_the_nyquist_frequency_are_refused(audio, stage):
     with pytest.raises(UserError, match="20 to 9000 Hz; at least 4 expected, within 0 to 8000 Hz"):
         stage("fbank", "--high_freq", "9000")
@@ -291,6 +307,26 @@ def test_stored_spectra_are_the_models(audio, stage, tmp_path):
                 if frames < spec.shape[2]:  # the last window reaches into the padding, of zeros in both
                     assert ours[f"{name}_stft"][row, :, frames:].abs().sum() == 0
                 assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("crop_seconds", [None, 0.2])
+@pytest.mark.parametrize("padding", ["reflect", "full"])
+def test_other_windows_and_paddings_are_stored_and_told(audio, stage, tmp_path, padding, crop_seconds):
+    stored = stage("stft", "--n_fft", "320", "--win_length", "320", "--window", "sqrt_hann", "--padding", padding)
+    stft = STFT(320, 160, 320, "sqrt_hann", padding)
+    found = json.loads((stored / "feats_config.json").read_text())
+    assert (found["window"], found["padding"]) == ("sqrt_hann", padding)
+    spectra = kaldiio.load_scp(str(stored / "feats.scp"))
+    for utt, wave in zip(spectra, audio["noisy"], strict=True):
+        expected = stft(torch.from_numpy(wave)[None])[0].T
+        np.testing.assert_allclose(spectra[utt], torch.cat([expected.real, expected.imag], 1), atol=1e-5)
+        assert len(spectra[utt]) == stft.num_frames(len(wave))
+    for batch in batches(stored, stored, stft=stft, crop_seconds=crop_seconds).loader(0):
+        assert torch.equal(batch["frame_lengths"], stft.num_frames(batch["lengths"]))
+        if crop_seconds:
+            assert batch["noisy_stft"].shape[2] == stft.num_frames(3200) and batch["lengths"].max() <= 3200
+        else:
+            assert batch["noisy_stft"].shape[2] == batch["frame_lengths"].max()
 
 
 @pytest.mark.parametrize("crop_seconds", [None, 1.5])
@@ -354,6 +390,10 @@ def test_other_features_and_other_rates_are_refused(audio, stage, tmp_path):
         batches(tmp_path / "raw", stage("stft"), sample_rate=8000)
     with pytest.raises(UserError, match="hop_length is 160, 128 expected by the model; .* --hop_length 128"):
         batches(tmp_path / "raw", tmp_path / "stft", stft=STFT(hop_length=128))
+    with pytest.raises(UserError, match="window is hann, hamming expected by the model; .* --window hamming"):
+        batches(tmp_path / "raw", tmp_path / "stft", stft=STFT(window="hamming"))
+    with pytest.raises(UserError, match="padding is zeros, full expected by the model; .* --padding full"):
+        batches(tmp_path / "raw", tmp_path / "stft", stft=STFT(padding="full"))
     assert batches(tmp_path / "raw", tmp_path / "stft", stft=STFT())[0, 0]["noisy_stft"].shape[1] == 257
     with pytest.raises(UserError, match=r"feats_config.json: missing; stage 3"):
         batches(tmp_path / "raw", stage("raw"))
