@@ -88,9 +88,10 @@ class Supervised:
 
 def require_references(loss, batch):
     """Refuse a batch without a reference that ``loss`` needs."""
+    if "noisy_stft" in batch:
+        why = "which is not stored with spectra; train with feats_type: raw"
+    else:
+        why = f"which the data directory does not have (its batches hold {', '.join(k for k in batch if k != 'ids')})"
     for name in loss.needs:
         if name not in batch and f"{name}_stft" not in batch:
-            raise UserError(
-                f"loss: {type(loss).__name__} needs '{name}', which the data directory does not have "
-                f"(its batches hold {', '.join(k for k in batch if k != 'ids')})"
-            )
+            raise UserError(f"loss: {type(loss).__name__} needs '{name}', {why}")

@@ -204,11 +204,13 @@ class Trainer:
         if not checkpoint.entries(folder):
             return 0
         state = checkpoint.load(folder, "last", map_location=self.device)
-        trainer = state.pop("trainer")
         try:
+            trainer = state.pop("trainer")
             self.objective.load_state_dict(state)
         except UserError as error:
             raise UserError(f"{folder}: {error}") from None
+        except KeyError as missing:
+            raise UserError(f"{folder}: the checkpoint is of another way of training: it has no {missing}") from None
         for name in self._STATE:
             setattr(self, name, trainer[name])
         self.interval, self.epoch_mean = Mean(**trainer["interval"]), Mean(**trainer["epoch_mean"])

@@ -3,6 +3,7 @@
 import torch
 
 from senet import config
+from senet.errors import UserError
 
 
 class Updater:
@@ -73,16 +74,29 @@ class Updater:
 
     def state_dict(self):
         return {
+            "classes": self._classes(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "updates": self.updates,
         }
 
     def load_state_dict(self, state):
+        """Take up ``state_dict``; UserError when it is of another optimiser or scheduler."""
+        for option, here in self._classes().items():
+            there = state["classes"][option]
+            if here != there:
+                raise UserError(f"{option} is {here}, but the checkpoint is of a training with {there}")
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.updates = state["updates"]
+
+    def _classes(self):
+        """Their state alone does not tell them apart: Adam's fits AdamW."""
+        return {
+            "optim": type(self.optimizer).__name__,
+            "scheduler": type(self.scheduler).__name__ if self.scheduler else None,
+        }
 
     def _update(self):
         """One optimiser step, at the warm-up's share of the scheduled rate."""

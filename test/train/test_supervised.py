@@ -62,6 +62,17 @@ def test_a_reference_that_the_data_lack_is_named(spectral):
         spectral(OnNoise()).step(audio_batch())
 
 
+def test_what_is_not_stored_with_spectra_is_asked_of_waveforms(spectral):
+    class OnNoise(CompressedSpectrum):
+        needs = ("clean", "noise")
+
+    objective = spectral(OnNoise())
+    with pytest.raises(
+        UserError, match="OnNoise needs 'noise', which is not stored with spectra; train with feats_type: "
+    ):
+        objective.step(stored(audio_batch(), objective.model.stft))
+
+
 def test_a_loss_on_waveforms_asks_for_waveforms(spectral):
     objective = spectral(SquaredError())
     batch = stored(audio_batch(), objective.model.stft)

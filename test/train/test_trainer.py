@@ -219,6 +219,27 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         trainer(tmp_path, objective).fit()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optim": "AdamW"}, "optim is AdamW, but the checkpoint is of a training with Adam"),
+        ({"optim": "SGD"}, "optim is SGD, but the checkpoint is of a training with Adam"),
+        ({"scheduler": "StepLR", "scheduler_conf": {"step_size": 1}}, "scheduler is StepLR, but .* with None"),
+    ],
+)
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path, options, message):
+    trainer(tmp_path, max_epoch=1).fit()
+    with pytest.raises(UserError, match=f"checkpoints: {message}"):
+        trainer(tmp_path, supervised(**options)).fit()
+
+
+@pytest.mark.parametrize("state", [{"model": supervised().model.state_dict(), "trainer": {}}, {"model": {}}], ids=len)
+def test_a_checkpoint_of_another_way_of_training_is_refused(tmp_path, state):
+    checkpoint.save(tmp_path / "checkpoints", state, step=1, epoch=1)
+    with pytest.raises(UserError, match="checkpoints: the checkpoint is of another way of training: it has no '"):
+        trainer(tmp_path).fit()
+
+
 def test_validation_counts_utterances_not_batches(tmp_path):
     valid = ToyBatches([3, 1], seed=99)
     objective = supervised()
