@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 
 from senet import config
 from senet.bin import run, setup_logging
@@ -22,12 +23,18 @@ def get_parser():
     data.add_argument("--train", required=True, metavar="DIR", help="data directory to train on")
     data.add_argument("--valid", required=True, metavar="DIR", help="data directory to validate on, whole utterances")
     data.add_argument("--feats_type", choices=["raw", "stft"], default="raw", help="audio, or stored spectra")
-    data.add_argument("--batch_size", type=int, default=8, help="utterances per update")
+    data.add_argument("--batch_size", type=int, default=8, help="utterances (or parts of them) per update")
     data.add_argument(
         "--crop_seconds",
         type=config.optional(float),
         default=None,
         help="random part of each utterance; null: all of it",
+    )
+    data.add_argument(
+        "--crop_hop_seconds",
+        type=config.optional(float),
+        default=None,
+        help="with crop_seconds: all complete parts of each utterance that begin at multiples of this, in each epoch",
     )
     data.add_argument(
         "--bad_audio",
@@ -44,7 +51,12 @@ def get_parser():
     what.add_argument("--model_conf", type=config.mapping, default={}, help="arguments of the model")
     what.add_argument("--objective", default="supervised", help="module under senet.train; its class has the same name")
     what.add_argument("--objective_conf", type=config.mapping, default={}, help="further arguments of the objective")
-    what.add_argument("--loss", required=True, help="module.Class under senet.losses")
+    what.add_argument(
+        "--loss",
+        type=config.optional(str),
+        default=None,
+        help="module.Class under senet.losses; needless for a model without parameters",
+    )
     what.add_argument("--loss_conf", type=config.mapping, default={}, help="arguments of the loss")
     what.add_argument("--optim", default="Adam", help="class of torch.optim")
     what.add_argument("--optim_conf", type=config.mapping, default={}, help="arguments of the optimiser, such as lr")
@@ -108,8 +120,13 @@ def main(argv=None):
     log_to_file(experiment.expdir / "train.log")
     device = choose_device(args)
     model = build_model(args, device)
-    train, valid = open_data(args, model)
+    parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
+    if not any(p.requires_grad for p in model.parameters()):
+        keep_untrained(args, model)
+        experiment.write_record(parameters=parameters, threads=threads)
+        return
     objective = build_objective(args, model, device)
+    train, valid = open_data(args, model, objective.passes)
     trainer = Trainer(
         objective,
         train,
@@ -127,7 +144,6 @@ def main(argv=None):
         seed=args.seed,
         num_workers=args.num_workers,
     )
-    parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
     experiment.write_record(parameters=parameters, threads=threads)
     log.info(
         "%s: %s, %s parameters; %d utterances in %d batches; %s, %d threads",
@@ -150,6 +166,8 @@ def resolve_options(args, parser):
     defaults = {name: parser.get_default(name) for name in vars(args)}
     for kind, name in (("models", "model"), ("losses", "loss")):
         dotted, conf = getattr(args, name), f"{name}_conf"
+        if dotted is None:
+            continue
         defaults[conf] = config.resolve(kind, dotted)
         setattr(args, conf, config.resolve(kind, dotted, getattr(args, conf)))
     return defaults
@@ -174,7 +192,7 @@ def build_model(args, device):
     return config.build("models", args.model, args.model_conf).to(device)
 
 
-def open_data(args, model):
+def open_data(args, model, passes=1):
     from senet.data.dataset import Batches
 
     def batches(folder, **options):
@@ -190,10 +208,28 @@ def open_data(args, model):
             **options,
         )
 
-    return batches(args.train, crop_seconds=args.crop_seconds), batches(args.valid, shuffle=False)
+    crop = {"crop_seconds": args.crop_seconds, "crop_hop_seconds": args.crop_hop_seconds}
+    return batches(args.train, passes=passes, **crop), batches(args.valid, shuffle=False)
+
+
+def keep_untrained(args, model):
+    """The checkpoint of a model that has nothing to train, for the stages after training."""
+    from senet import checkpoint
+
+    folder = Path(args.expdir) / "checkpoints"
+    if not checkpoint.entries(folder):
+        checkpoint.save(folder, {"model": model.state_dict()}, step=0, epoch=0)
+    log.info(
+        "%s: %s has no trainable parameters, so there is nothing to train; step 0 is its checkpoint",
+        args.expdir, args.model,
+    )  # fmt: skip
 
 
 def build_objective(args, model, device):
+    if args.loss is None:
+        raise UserError(
+            f"loss: not given, and {args.model} has parameters to train; name a module.Class of senet.losses"
+        )
     return config.build(
         "train",
         f"{args.objective}.{args.objective.title()}",
