@@ -372,8 +372,8 @@ class Discriminator(nn.Module):
             x = F.leaky_relu(norm(conv(x), sizes), 0.3)
             if str(i) in self.attention:
                 x = self.attention[str(i)](x)
-        x = self.reduce(x)[:, 0].float()  # all, frames
-        return list(self.score(x)[:, 0].split(sizes)[-len(candidates) :])
+        scores = self.score(self.reduce(x)[:, 0])[:, 0].float()
+        return list(scores.split(sizes)[-len(candidates) :])
 
     def _reference(self, first: Tensor, given: tuple[Tensor, Tensor] | None) -> Tensor | None:
         """Pairs (R, 2, W) whose statistics the norms take, beside the candidates; None: ``first``, the first group."""
