@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from senet.dsp.compress import power_compress
 from senet.dsp.stft import STFT
+from senet.errors import UserError
 from senet.losses.waveform import valid
 
 
@@ -71,6 +72,84 @@ class Hybrid(nn.Module):
 
     def _magnitude(self, spec: Tensor) -> Tensor:
         return (spec.real.square() + spec.imag.square() + 1e-12) ** (self.mag_exponent / 2)
+
+
+class PlainSpectrum(nn.Module):
+    """Distances of magnitudes, of complex spectra and of samples, nothing compressed: lower is better.
+
+    The weighted mean of three terms, each a mean over a clip and then over the batch, with d(x) = |x| or x^2:
+    ``magnitude``: d(|P| - |C|), where |P| = sqrt(re^2 + im^2 + 1e-7);
+    ``complex``: (d(re P - re C) + d(im P - im C)) / 2;
+    ``time``: d(p - c); p and P are the estimate and its spectrum, c and C the clean signal's.
+
+    The defaults are CNUNet's. The modes of its code are weights of magnitude, complex and time: ``mag`` (1, 0, 0),
+    ``ri`` (0, 1, 0), ``mag+ri`` (1, 1, 0), ``mag+real+imag`` (1, 2, 0), ``time`` (0, 0, 1), ``time+mag`` (1, 0, 1).
+    NUNet's loss is the last with ``time_distance: l2``.
+
+    Args:
+        magnitude_weight, complex_weight, time_weight: at least 0, one of them more.
+        spectrum_distance: d of the first two terms. time_distance: of the third. ``l1`` or ``l2``.
+        n_fft, hop_length, win_length, window: of the STFT that compares, in samples; all frames that overlap a clip.
+    Raises:
+        UserError: no weight, or an unknown distance.
+    Source: seorim0/CNUNet, seorim0/NUNet-TLS. Different: padding does not count (there, means over the padded batch).
+    """
+
+    domain = "waveform"
+    needs = ("clean",)
+
+    def __init__(
+        self,
+        magnitude_weight: float = 1.0,
+        complex_weight: float = 1.0,
+        time_weight: float = 0.0,
+        spectrum_distance: str = "l1",
+        time_distance: str = "l1",
+        n_fft: int = 512,
+        hop_length: int = 100,
+        win_length: int = 400,
+        window: str = "hamming",
+    ):
+        super().__init__()
+        weights = {"magnitude": magnitude_weight, "complex": complex_weight, "time": time_weight}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not self.weights or min(self.weights.values()) < 0:
+            raise UserError(
+                f"PlainSpectrum: the weights of magnitude, complex and time are {list(weights.values())}, "
+                "expected none below 0 and one above"
+            )
+        self.spectrum_distance = _distance("spectrum_distance", spectrum_distance)
+        self.time_distance = _distance("time_distance", time_distance)
+        self.stft = STFT(n_fft, hop_length, win_length, window, "full")
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, N) float; lengths (B,) in samples. Returns: loss, its terms."""
+        mask = valid(lengths, stages[-1])
+        est, ref = stages[-1] * mask, refs["clean"] * mask
+        terms = {}
+        if "time" in self.weights:
+            terms["time"] = _clip_mean(self.time_distance(est - ref)[:, None], lengths)
+        if "magnitude" in self.weights or "complex" in self.weights:
+            est, ref, frames = self.stft(est), self.stft(ref), self.stft.num_frames(lengths)
+        if "magnitude" in self.weights:
+            terms["magnitude"] = _clip_mean(self.spectrum_distance(_magnitude(est) - _magnitude(ref)), frames)
+        if "complex" in self.weights:
+            difference = est - ref
+            distance = self.spectrum_distance(difference.real) + self.spectrum_distance(difference.imag)
+            terms["complex"] = _clip_mean(distance / 2, frames)
+        loss = sum(self.weights[name] * value for name, value in terms.items()) / sum(self.weights.values())
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+
+def _distance(option: str, name: str):
+    distances = {"l1": torch.abs, "l2": torch.square}
+    if name not in distances:
+        raise UserError(f"PlainSpectrum: {option} is {name!r}, expected l1 or l2")
+    return distances[name]
+
+
+def _magnitude(spec: Tensor) -> Tensor:
+    return (spec.real.square() + spec.imag.square() + 1e-7).sqrt()
 
 
 def _clip_mean(error: Tensor, frames: Tensor) -> Tensor:
