@@ -13,6 +13,8 @@ from senet.bin.train import build_model, build_objective, get_parser, resolve_op
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(ROOT.glob("egs/*/conf/train_*.yaml"))
 REDUCED = {
+    "cnunet.CNUNet": {"channels": 8, "inner": 8, "depths": (2, 1), "dense_layers": 2},
+    "cnunet.NUNet": {"channels": 8, "inner": 4, "depths": (2, 1), "dense_layers": 2},
     "lowlatency.LowLatencyNet": {"channels": 4, "maps": 2, "lstm_units": 24, "fc_units": 24},
 }
 
