@@ -71,8 +71,6 @@ class Supervised:
         """(loss, parts) of the model's estimate on a batch, in the domain the loss asks for."""
         require_references(self.loss, batch)
         if self.loss.domain == "waveform":
-            if "noisy" not in batch:
-                raise UserError(f"loss: {type(self.loss).__name__} compares waveforms; train with feats_type: raw")
             return self.loss(model.stages(batch["noisy"]), {n: batch[n] for n in self.loss.needs}, batch["lengths"])
         noisy = self._spectrum(model, batch, "noisy")
         level = model.level(noisy)
@@ -87,7 +85,7 @@ class Supervised:
 
 
 def require_references(loss, batch):
-    """Refuse a batch without a reference that ``loss`` needs."""
+    """Refuse a batch without a reference that ``loss`` needs, or with stored spectra in place of waveforms."""
     if "noisy_stft" in batch:
         why = "which is not stored with spectra; train with feats_type: raw"
     else:
@@ -95,3 +93,5 @@ def require_references(loss, batch):
     for name in loss.needs:
         if name not in batch and f"{name}_stft" not in batch:
             raise UserError(f"loss: {type(loss).__name__} needs '{name}', {why}")
+    if loss.domain == "waveform" and "noisy" not in batch:
+        raise UserError(f"loss: {type(loss).__name__} compares waveforms; train with feats_type: raw")

@@ -1,8 +1,11 @@
-"""A tiny model, loss and data set for tests of the trainer: milliseconds per step, with dropout and batch norm."""
+"""Tiny models, losses and data for tests of training: milliseconds per step, with dropout and batch norm."""
 
 import torch
 from torch import nn
 
+from senet.losses.waveform import L1
+from senet.models.segan import SEGAN
+from senet.train.adversarial import Adversarial
 from senet.train.supervised import Supervised
 
 
@@ -29,8 +32,8 @@ class SquaredError(nn.Module):
 class ToyBatches:
     """Batches from (seed, epoch, index), as senet.data.dataset.Batches; ``sizes[i]`` utterances in batch i."""
 
-    def __init__(self, sizes, seed=0):
-        self.sizes, self.seed = sizes, seed
+    def __init__(self, sizes, seed=0, length=8):
+        self.sizes, self.seed, self.length = sizes, seed, length
         self.bad = {}  # (epoch, i) -> value put into the batch
 
     def num_batches(self, epoch):
@@ -39,11 +42,11 @@ class ToyBatches:
     def __getitem__(self, position):
         epoch, i = position
         g = torch.Generator().manual_seed(self.seed + 1000 * epoch + i)
-        noisy = torch.randn(self.sizes[i], 8, generator=g)
+        noisy = torch.randn(self.sizes[i], self.length, generator=g)
         batch = {"ids": [f"e{epoch}b{i}u{k}" for k in range(self.sizes[i])], "noisy": noisy, "clean": 0.5 * noisy}
         if position in self.bad:
             batch["clean"] = batch["clean"] * self.bad[position]
-        return batch | {"lengths": torch.full((self.sizes[i],), 8), "skipped": i % 2}
+        return batch | {"lengths": torch.full((self.sizes[i],), self.length), "skipped": i % 2}
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
         for i in range(start, self.num_batches(epoch)):
@@ -53,3 +56,18 @@ class ToyBatches:
 def supervised(**options):
     torch.manual_seed(1)
     return Supervised(TinyNet(), SquaredError(), **{"optim_conf": {"lr": 0.01}, "grad_clip": 1.0} | options)
+
+
+WINDOW = 64  # samples of the tiny SEGAN's
+SIZES = {"channels": (2, 4, 4), "kernel": 7, "window": WINDOW}
+
+
+def adversarial(loss=None, discriminator_conf=None, model_conf=None, **options):
+    torch.manual_seed(1)
+    model = SEGAN(sample_rate=100, **SIZES | (model_conf or {}))
+    defaults = {
+        "optim": "RMSpropTF",
+        "optim_conf": {"lr": 0.01},
+        "discriminator_conf": SIZES | (discriminator_conf or {}),
+    }
+    return Adversarial(model, loss or L1(), **defaults | options)

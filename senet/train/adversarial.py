@@ -1,0 +1,237 @@
+"""Adversarial training: a discriminator learns to tell enhanced from clean speech, the model to be taken for clean.
+
+Least-squares GAN with a reconstruction term, as the SEGAN family is trained. With x clean, y noisy, x_1 ... x_N the
+estimates of the model's N stages, D the discriminator's score and means over the batch:
+
+    L_D = mean (D(x, y) - 1)^2 + 1/N sum_n mean D(x_n, y)^2
+    L_G = 1/N sum_n mean (D(x_n, y) - 1)^2 + loss(x_1 ... x_N, x)
+
+``loss`` is the configured one, such as ``waveform.L1``, one per stage by ``stages.Stages``. One D judges all stages,
+always beside y. All signals are encoded ones (amplitude map, pre-emphasis: ``model.encode``), cut to windows by
+``crop_seconds`` and ``crop_hop_seconds``. Each update draws its own z; gradients pass through all stages.
+
+Beside what ``senet.models.base`` asks for, the model has
+    encode(wave (B, N)) -> (B, N); network(encoded (B, W)) -> list of (B, W), one per stage.
+The discriminator, a class of ``senet.models``, has
+    judge(candidates: list of (B, W), noisy (B, W), reference=None) -> list of (B,): a score of each candidate, given
+    noisy. ``reference`` is a pair of clean and noisy windows for the statistics of virtual batch norm; without it the
+    first candidate is clean, and with noisy the reference. What it keeps from batch to batch is in its state dict.
+On several GPUs each process takes statistics (of batch norm, virtual or not) over its own share of a batch, as the
+published code does; nothing else passes from batch to batch but what ``state_dict`` holds.
+
+Sources: S. Pascual et al., "SEGAN", Interspeech 2017; H. Phan et al., "Improving GANs for speech enhancement", IEEE SPL
+2020; the code of both.
+"""
+
+import contextlib
+import logging
+
+import torch
+
+from senet import config
+from senet.errors import UserError
+from senet.losses.waveform import L1
+from senet.train.ema import Weights
+from senet.train.log import Mean
+from senet.train.supervised import require_references
+from senet.train.updater import Updater
+
+log = logging.getLogger(__name__)
+
+ORDERS = ("d_first", "g_first")
+LEAST_NOISE = 0.01  # standard deviation below which the published code switches the discriminator's noise off
+WON = 0.9  # generator's adversarial loss; 1 when every score of an enhanced window is 0
+
+
+class Adversarial:
+    """Each step updates the discriminator once and the model once.
+
+    Args:
+        model: see above; on its device.
+        loss: reconstruction term, of domain "waveform".
+        discriminator, discriminator_conf: class under senet.models and its arguments.
+        discriminator_optim_conf: what is different from ``optim_conf`` for the discriminator.
+        order: ``d_first`` (published) or ``g_first``.
+        batches: 2: the discriminator and the model learn from different batches of ``batch_size``, as published; 1:
+            from the same one. An epoch shows all data once to each network either way: with 2 it goes twice through
+            them, in independent orders.
+        gan_half: 1/2 before every square of D, as the SEGAN paper writes; the codes have none.
+        noise_std: of Gaussian noise added to all that the discriminator sees; the published scripts have 0.
+        noise_decay, noise_decay_epoch: the noise shrinks by this factor after each epoch from this one on, until it is
+            below 0.01, where it ends.
+        l1_remove_epoch: the reconstruction term is left out after so many epochs; None: never.
+        ema_decay: of the exponential moving average of the model's weights, which is evaluated and kept; 0: none.
+        update: optimiser, schedule, warm-up and clipping, of both networks alike; see ``Updater``.
+
+    Evaluation compares the last stage's waveform with the clean one, whole utterances, by the mean absolute difference:
+    scores of the discriminator say nothing across epochs.
+    """
+
+    def __init__(
+        self,
+        model,
+        loss,
+        *,
+        discriminator: str = "segan.Discriminator",
+        discriminator_conf: dict | None = None,
+        discriminator_optim_conf: dict | None = None,
+        order: str = "d_first",
+        batches: int = 2,
+        gan_half: bool = False,
+        noise_std: float = 0.0,
+        noise_decay: float = 0.7,
+        noise_decay_epoch: int = 5,
+        l1_remove_epoch: int | None = None,
+        ema_decay=0.0,
+        **update,
+    ):
+        _check(model, loss, order, batches)
+        self.model, self.loss, self.passes = model, loss, batches
+        self.order, self.factor = order, 0.5 if gan_half else 1.0
+        self.noise_std, self.noise_decay, self.noise_decay_epoch = noise_std, noise_decay, noise_decay_epoch
+        self.l1_remove_epoch = l1_remove_epoch
+        self.discriminator = config.build("models", discriminator, discriminator_conf)
+        self.discriminator.to(next(model.parameters()).device)
+        self.weights = Weights(model, ema_decay)
+        self.updater = Updater(model.parameters(), **update)
+        update["optim_conf"] = (update.get("optim_conf") or {}) | (discriminator_optim_conf or {})
+        self.discriminator_updater = Updater(self.discriminator.parameters(), **update)
+        self.measure = L1()
+        self.epochs = 0  # completed
+        self.fooling = Mean()  # the model's adversarial loss in this epoch
+
+    @property
+    def lr(self):
+        return self.updater.lr
+
+    def step(self, batch):
+        require_references(self.loss, batch)
+        self.model.train()
+        self.discriminator.train()
+        for_discriminator, for_model = self._shares(batch)
+        if self.order == "d_first":
+            return self._teach_discriminator(*for_discriminator) | self._teach_model(*for_model)
+        return self._teach_model(*for_model) | self._teach_discriminator(*for_discriminator)
+
+    @torch.no_grad()
+    def evaluate(self, batch):
+        estimate = self.weights.evaluated.eval()(batch["noisy"])
+        loss, parts = self.measure([estimate], {"clean": batch["clean"]}, batch["lengths"])
+        return {"loss": loss, **parts}, len(batch["ids"])
+
+    def end_epoch(self, valid):
+        self.updater.end_epoch(valid["loss"])
+        self.discriminator_updater.end_epoch(valid["loss"])
+        self.epochs += 1
+        fooling = self.fooling.values().get("adversarial", 0.0)
+        if fooling > WON:
+            log.warning(
+                "the discriminator wins: the model's adversarial loss was %.2f in the mean of epoch %d (1: it tells "
+                "all enhanced windows from clean ones), so the model learns by the reconstruction term alone. "
+                "Try objective_conf.noise_std, or a lower lr in objective_conf.discriminator_optim_conf",
+                fooling, self.epochs,
+            )  # fmt: skip
+        self.fooling = Mean()
+
+    def state_dict(self):
+        return {
+            **self.weights.state_dict(),
+            **self.updater.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "discriminator_updater": self.discriminator_updater.state_dict(),
+            "epochs": self.epochs,
+            "fooling": self.fooling.state_dict(),
+        }
+
+    def load_state_dict(self, state):
+        self.weights.load_state_dict(state)
+        self.updater.load_state_dict(state)
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.discriminator_updater.load_state_dict(state["discriminator_updater"])
+        self.epochs, self.fooling = state["epochs"], Mean(**state["fooling"])
+
+    @torch.no_grad()
+    def _shares(self, batch):
+        """(noisy, refs, lengths), signals encoded, of what the discriminator and of what the model learns from."""
+        size = len(batch["ids"]) // self.passes
+        refs = {name: self.model.encode(batch[name]) for name in {"clean", *self.loss.needs}}
+        noisy, lengths = self.model.encode(batch["noisy"]), batch["lengths"]
+        first, last = slice(size), slice(-size, None)  # the same with one batch for both
+        return [(noisy[rows], {name: ref[rows] for name, ref in refs.items()}, lengths[rows]) for rows in (first, last)]
+
+    def _teach_discriminator(self, noisy, refs, lengths):
+        with torch.no_grad():
+            estimates = self.model.network(noisy)
+        real, *fake = self._judge([refs["clean"], *estimates], noisy)
+        fake = torch.stack(fake)  # stages, B
+        loss = self.factor * ((real - 1).square().mean() + fake.square().mean())
+        norm = self.discriminator_updater.step(loss, of="discriminator's ")
+        return {
+            "d_loss": loss.detach(),
+            "d_real": real.detach().mean(),
+            "d_fake": fake.detach().mean(),
+            "d_grad_norm": norm,
+        }
+
+    def _teach_model(self, noisy, refs, lengths):
+        estimates = self.model.network(noisy)
+        with _frozen(self.discriminator):
+            fake = torch.stack(self._judge(estimates, noisy, refs["clean"]))  # stages, B
+        adversarial = (fake - 1).square().mean()
+        reconstruction, parts = self.loss(estimates, refs, lengths)
+        loss = self.factor * adversarial
+        if self.l1_remove_epoch is None or self.epochs < self.l1_remove_epoch:
+            loss = loss + reconstruction
+        norm = self.updater.step(loss)
+        self.weights.update()
+        values = {"adversarial": adversarial.detach()}
+        self.fooling.add(values)
+        parts = {name: value.detach() for name, value in parts.items()}
+        return {"loss": loss.detach(), **values, "reconstruction": reconstruction.detach(), **parts, "grad_norm": norm}
+
+    def _judge(self, candidates, noisy, clean=None):
+        """Scores of candidates (B, W), by the statistics of clean and noisy if the first of them is not clean."""
+        std = self._noise()
+        if std:
+            candidates = [_noised(candidate, std) for candidate in candidates]
+            noisy, clean = _noised(noisy, std), None if clean is None else _noised(clean, std)
+        return self.discriminator.judge(candidates, noisy, None if clean is None else (clean, noisy))
+
+    def _noise(self):
+        """Standard deviation of the discriminator's noise in this epoch."""
+        std = self.noise_std * self.noise_decay ** max(0, self.epochs + 1 - self.noise_decay_epoch)
+        return std if std >= LEAST_NOISE else 0.0
+
+
+def _noised(wave, std):
+    return wave + std * torch.randn_like(wave)
+
+
+@contextlib.contextmanager
+def _frozen(network):
+    """What is computed inside has no gradient to the network's parameters, and keeps nothing in memory for one."""
+    learning = [p for p in network.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _check(model, loss, order, batches):
+    if not hasattr(model, "encode") or not hasattr(model, "network") or hasattr(model, "analysis"):
+        raise UserError(
+            f"objective: adversarial training needs a model with encode() and network() of waveforms, such as "
+            f"segan.SEGAN; {type(model).__name__} is not one"
+        )
+    if loss.domain != "waveform":
+        raise UserError(
+            f"loss: {type(loss).__name__} compares spectra; adversarial training takes a loss of waveforms, "
+            "such as waveform.L1"
+        )
+    if order not in ORDERS:
+        raise UserError(f"objective_conf.order: '{order}', expected {' or '.join(ORDERS)}")
+    if batches not in (1, 2):
+        raise UserError(f"objective_conf.batches: {batches}, expected 1 or 2")
