@@ -12,14 +12,15 @@ def power_compress(spec: Tensor, exponent: float = 0.3, eps: float = 1e-8) -> Te
 
     ``exponent=1`` returns X itself. (Raising the complex number to ``exponent`` would shrink its phase as well.)
     """
-    return spec * (_power(spec) + eps) ** ((exponent - 1) / 2)
+    return spec * (power(spec) + eps) ** ((exponent - 1) / 2)
 
 
 def compress_magnitude(spec: Tensor, exponent: float = 0.3, eps: float = 1e-8) -> Tensor:
     """``|X|^c`` of a complex tensor, any shape, real."""
-    power = _power(spec)
-    return power * (power + eps) ** (exponent / 2 - 1)
+    squared = power(spec)
+    return squared * (squared + eps) ** (exponent / 2 - 1)
 
 
-def _power(spec: Tensor) -> Tensor:
+def power(spec: Tensor) -> Tensor:
+    """``|X|^2`` of a complex tensor, any shape, real; with a gradient of 0 at 0, which ``abs`` lacks."""
     return spec.real.square() + spec.imag.square()

@@ -11,7 +11,8 @@ FORMS = ("none", "utterance", "cumulative")
 def rms_level(spec: Tensor, form: str) -> Tensor | None:
     """RMS over the bins of all frames (``utterance``) or of the frames up to each (``cumulative``).
 
-    A stationary signal of RMS s has the level ``s * ||window||``. The whole recording is needed for ``utterance``.
+    White noise of RMS s has the level ``s * ||window||``. The whole recording is needed for ``utterance``; zeros behind
+    its last frame that has any sound, such as the padding of a batch, do not count.
 
     Args:
         spec: (B, F, T) complex.
@@ -22,10 +23,11 @@ def rms_level(spec: Tensor, form: str) -> Tensor | None:
     if form == "none":
         return None
     power = (spec.real.square() + spec.imag.square()).mean(1, keepdim=True)  # B, 1, T
+    frames = torch.arange(1, power.shape[2] + 1, device=power.device)
     if form == "utterance":
-        power = power.mean(2, keepdim=True)
+        power = power.sum(2, keepdim=True) / (frames * (power > 0)).amax(2, keepdim=True).clamp_min(1)
     else:
-        power = power.cumsum(2) / torch.arange(1, power.shape[2] + 1, device=power.device)
+        power = power.cumsum(2) / frames
     return (power + 1e-10).sqrt()
 
 

@@ -36,50 +36,64 @@ def norm(kind: str, channels: int, eps: float = 1e-5, groups: int = 1) -> nn.Mod
     return _KINDS[kind](channels, eps, groups)
 
 
-class MapNorm(nn.Module):
-    """``(x - mean) / sqrt(variance + eps) * weight + bias``, with statistics over ``dims`` of each utterance.
+class GroupNorm(nn.GroupNorm):
+    """torch.nn.GroupNorm, the fastest on channels-last maps, that also takes a single value per group: one frame."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, F) -> the same."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class FrameNorm(nn.Module):
+    """``(x - mean) / sqrt(variance + eps) * weight + bias``, with statistics of each frame and group of channels.
 
     Args:
         channels: C.
         eps: added to the variance, which is the biased one.
-        dims: of (B, G, C / G, T, F) that mean and variance are taken over.
-        groups: G.
-        cumulative: and over all frames up to the present one.
+        groups: of neighbouring channels.
+        cumulative: take the statistics over the frames 0..t.
     """
 
-    def __init__(self, channels: int, eps: float, dims: tuple[int, ...], groups: int = 1, cumulative: bool = False):
+    def __init__(self, channels: int, eps: float, groups: int = 1, cumulative: bool = False):
         super().__init__()
-        self.eps, self.dims, self.groups, self.cumulative = eps, dims, groups, cumulative
+        self.eps, self.groups, self.cumulative = eps, groups, cumulative
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> the same."""
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x  # sums of thousands of values
-        x = x.unflatten(1, (self.groups, -1))
-        mean = x.mean(self.dims, keepdim=True)
+        x = x.unflatten(1, (self.groups, -1))  # B, G, C / G, T, F
+        mean = x.mean((2, 4), keepdim=True)
+        centred = x - mean
+        variance = centred.square().mean((2, 4), keepdim=True)
         if self.cumulative:
-            frames = torch.arange(1, x.shape[3] + 1, device=x.device, dtype=x.dtype)[:, None]
-            mean = mean.cumsum(3) / frames
-            # Around the mean of frame t, the values of frame s <= t have the power sum(x^2) - t * mean^2. In float32
-            # that difference cancels where the mean is large against the deviation, hence double.
-            power = x.double().square().mean(self.dims, keepdim=True).cumsum(3) / frames
-            variance = (power - mean.double().square()).clamp_min(0).to(x.dtype)
-        else:
-            variance = (x - mean).square().mean(self.dims, keepdim=True)
+            mean, variance = _accumulate(mean, variance)
+            centred = x - mean
         weight, bias = (p.view(self.groups, -1, 1, 1) for p in (self.weight, self.bias))
-        x = (x - mean) * ((variance + self.eps).rsqrt() * weight) + bias
-        return x.flatten(1, 2).to(dtype)
+        return torch.addcmul(bias, centred, (variance + self.eps).rsqrt() * weight).flatten(1, 2).to(dtype)
+
+
+def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each frame, (B, G, 1, T, 1) -> those of the frames 0..t.
+
+    The latter is mean(x^2) - mean(x)^2, a difference that cancels where the mean is large against the deviation: hence
+    double, which these few values can afford, and a frame's mean(x^2) from its own mean and variance.
+    """
+    frames = torch.arange(1, mean.shape[3] + 1, device=mean.device)[:, None]
+    first, second = mean.double(), variance.double() + mean.double().square()
+    first, second = first.cumsum(3) / frames, second.cumsum(3) / frames
+    return first.to(mean.dtype), (second - first.square()).clamp_min(0).to(mean.dtype)
 
 
 _KINDS = {
-    "instance": lambda channels, eps, groups: MapNorm(channels, eps, (3, 4)),
+    "instance": lambda channels, eps, groups: GroupNorm(channels, channels, eps),
     "instance_running": lambda channels, eps, groups: nn.InstanceNorm2d(
         channels, eps, affine=True, track_running_stats=True
     ),
     "batch": lambda channels, eps, groups: nn.BatchNorm2d(channels, eps),
-    "global": lambda channels, eps, groups: nn.GroupNorm(groups, channels, eps),
-    "frame": lambda channels, eps, groups: MapNorm(channels, eps, (2, 4), groups),
-    "cumulative_instance": lambda channels, eps, groups: MapNorm(channels, eps, (4,), cumulative=True),
-    "cumulative": lambda channels, eps, groups: MapNorm(channels, eps, (2, 4), groups, cumulative=True),
+    "global": lambda channels, eps, groups: GroupNorm(groups, channels, eps),
+    "frame": lambda channels, eps, groups: FrameNorm(channels, eps, groups),
+    "cumulative_instance": lambda channels, eps, groups: FrameNorm(channels, eps, channels, cumulative=True),
+    "cumulative": lambda channels, eps, groups: FrameNorm(channels, eps, groups, cumulative=True),
 }

@@ -1,10 +1,10 @@
 """Losses between complex spectra (B, F, T)."""
 
-import torch
 from torch import Tensor, nn
 
-from senet.dsp.compress import compress_magnitude, power_compress
+from senet.dsp.compress import compress_magnitude, power, power_compress
 from senet.errors import UserError
+from senet.losses.waveform import valid
 
 
 class CompressedSpectrum(nn.Module):
@@ -48,8 +48,7 @@ class CompressedSpectrum(nn.Module):
             difference = self._magnitude(est) - self._magnitude(ref)
             terms["magnitude"] = self._reduce(difference.square(), lengths)
         if self.weights["complex"]:
-            difference = self._complex(est) - self._complex(ref)
-            terms["complex"] = self._reduce(difference.real.square() + difference.imag.square(), lengths)
+            terms["complex"] = self._reduce(power(self._complex(est) - self._complex(ref)), lengths)
         loss = sum(self.weights[name] * value for name, value in terms.items())
         return loss, {name: value.detach() for name, value in terms.items()}
 
@@ -60,8 +59,42 @@ class CompressedSpectrum(nn.Module):
         return power_compress(spec, self.exponent, self.eps)
 
     def _reduce(self, error: Tensor, lengths: Tensor) -> Tensor:
-        valid = torch.arange(error.shape[-1], device=error.device) < lengths[:, None]  # B, T
-        sums = (error * valid[:, None]).sum((1, 2))
+        sums = _valid_sums(error, lengths)
         if self.reduction == "mean":
             sums = sums / (lengths * error.shape[1])
         return sums.mean()
+
+
+class RIMagnitude(nn.Module):
+    """Squared distance of real and imaginary parts plus that of magnitudes, of the last stage.
+
+    With means over all valid values of the batch, so that long clips count for more:
+    ``complex_weight * mean (parts of Se - S)^2 + magnitude_weight * mean (|Se| - |S|)^2``.
+
+    Args:
+        complex_weight, magnitude_weight: of the two terms.
+        eps: added to the powers under the magnitudes' root, which has no gradient at 0.
+    Source: the public code of Li et al., "Glance and Gaze", 2022, which compares compressed spectra.
+    """
+
+    domain = "spectrum"
+    needs = ("clean",)
+
+    def __init__(self, complex_weight: float = 0.5, magnitude_weight: float = 0.5, eps: float = 1e-12):
+        super().__init__()
+        self.complex_weight, self.magnitude_weight, self.eps = complex_weight, magnitude_weight, eps
+
+    def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
+        """Args: stages and ``refs["clean"]`` (B, F, T) complex; lengths (B,) in frames. Returns: loss, its terms."""
+        est, ref = stages[-1], refs["clean"]
+        bins = lengths.sum() * est.shape[1]
+        parts = _valid_sums(power(est - ref), lengths).sum() / (2 * bins)
+        difference = (power(est) + self.eps).sqrt() - (power(ref) + self.eps).sqrt()
+        magnitude = _valid_sums(difference.square(), lengths).sum() / bins
+        loss = self.complex_weight * parts + self.magnitude_weight * magnitude
+        return loss, {"complex": parts.detach(), "magnitude": magnitude.detach()}
+
+
+def _valid_sums(error: Tensor, lengths: Tensor) -> Tensor:
+    """(B, F, T) -> (B,): sums over the bins of each clip's frames."""
+    return (error * valid(lengths, error)[:, None]).sum((1, 2))

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from senet.errors import UserError
-from senet.losses.spectral import CompressedSpectrum
+from senet.losses.spectral import CompressedSpectrum, RIMagnitude
+from senet.losses.stages import Stages
 
 
 def spectra(*shape, seed=0):
@@ -69,3 +70,34 @@ def test_gradients_are_finite_where_all_is_zero():
 def test_unknown_reductions_are_refused():
     with pytest.raises(UserError, match="reduction is 'max', expected sum or mean"):
         CompressedSpectrum(reduction="max")
+
+
+# ---------------------------------------------------------------- real and imaginary parts, and magnitudes
+
+
+def test_ri_magnitude_of_a_padded_batch_by_hand():
+    est = torch.tensor([[[3 + 4j, 7j, 7j]], [[6 + 8j, 1j, -2]]])  # B = 2, F = 1, T = 3
+    ref = torch.tensor([[[0j, 1, 1]], [[6j, 1, 1 + 0j]]])
+    # Valid: 1 and 3 frames. Differences of parts squared: 25; 36 + 4, 1 + 1, 9. Of magnitudes: 5; 4, 0, 1.
+    parts, magnitude = (25 + 40 + 2 + 9) / (2 * 4), (25 + 16 + 0 + 1) / 4
+    loss, terms = RIMagnitude()([est], {"clean": ref}, torch.tensor([1, 3]))
+    assert terms["complex"].item() == pytest.approx(parts)
+    assert terms["magnitude"].item() == pytest.approx(magnitude)
+    assert loss.item() == pytest.approx(0.5 * parts + 0.5 * magnitude)
+    loss, _ = RIMagnitude(0.2, 3.0)([est], {"clean": ref}, torch.tensor([1, 3]))
+    assert loss.item() == pytest.approx(0.2 * parts + 3 * magnitude)
+
+
+def test_ri_magnitude_over_stages():
+    stages, ref, lengths = [spectra(2, 9, 5, seed=k) for k in (1, 2, 3)], spectra(2, 9, 5), torch.tensor([5, 4])
+    loss, _ = Stages("spectral.RIMagnitude", weights=(0.1, 0.1, 1.0))(stages, {"clean": ref}, lengths)
+    one, two, three = (RIMagnitude()([stage], {"clean": ref}, lengths)[0] for stage in stages)
+    torch.testing.assert_close(loss, 0.1 * one + 0.1 * two + three)
+
+
+def test_ri_magnitude_has_a_finite_gradient_at_zero_and_none_in_the_padding():
+    est = torch.zeros(2, 9, 5, dtype=torch.complex64, requires_grad=True)
+    loss, _ = RIMagnitude()([est], {"clean": spectra(2, 9, 5)}, torch.tensor([3, 5]))
+    loss.backward()
+    assert torch.isfinite(torch.view_as_real(est.grad)).all() and est.grad.abs()[:, :, :3].min() > 0
+    assert est.grad[0, :, 3:].abs().max() == 0
