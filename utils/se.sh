@@ -29,6 +29,7 @@ feats_type=raw         # raw or stft for a training; fbank, Kaldi's, for other p
 train_config=
 tag=                   # the experiment is called after the config, and the tag where there is one
 metrics="pesq_wb stoi si_sdr"
+score_checkpoints=0    # so many of the last checkpoints that the training keeps (keep_last) are enhanced with and scored, too
 datadir=data
 dumpdir=dump
 expdir=exp
@@ -56,6 +57,8 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --feats_type $feats_type                what training reads: raw or stft; fbank (to stage 3) makes Kaldi's features, for other programs
   --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
   --metrics "$metrics"
+  --score_checkpoints $score_checkpoints           enhance and score with each of so many last checkpoints, too, which the training's keep_last keeps:
+                                  the table gets their mean and standard deviation
   --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
   --corpus '$corpus'               folders that stage 1 reads; a change in them redoes it
   --num_clips '$num_clips'            sizes of mixed sets, as in "train=40 valid=8"
@@ -86,7 +89,7 @@ stop_stage=$(stage_number "$stop_stage")
 for name in nj num_threads; do
   [[ ${!name} =~ ^[1-9][0-9]*$ ]] || die "--$name '${!name}': a whole number from 1 upwards is needed"
 done
-for name in ngpu num_workers; do
+for name in ngpu num_workers score_checkpoints; do
   [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name '${!name}': a whole number is needed"
 done
 [[ $sample_rate =~ ^[1-9][0-9]*(\.[0-9]+)?[kK]?$ ]] || die "--sample_rate '$sample_rate': not a rate such as 16000 or 16k"
@@ -271,31 +274,58 @@ train() {
   wait
 }
 
+# systems: the folders that stages 5 and 6 fill: the experiment, and in it one for each of its last checkpoints.
+systems=()
+declare -A checkpoint_of digest_of # of a folder: the checkpoint's file and its SHA-256
+find_systems() {
+  local found folder file digest
+  systems=("$exp")
+  [ "$score_checkpoints" -gt 0 ] || return 0
+  if ! found=$(stage_py checkpoints "$exp" "$score_checkpoints" 2>&1); then
+    $list || $dry_run || die "stage $k: --score_checkpoints: ${found#error: }"
+    printf '%s %-9s %-36s %s\n' "$k" "${names[k]}" "$exp/step_*" "missing input: ${found#error: }"
+    return
+  fi
+  while read -r folder file digest; do
+    systems+=("$exp/$folder")
+    checkpoint_of[$exp/$folder]=$file digest_of[$exp/$folder]=$digest
+  done <<< "$found"
+}
+
 stage_enhance() {
-  local set root
+  local set system root source
+  find_systems
   for set in $test_sets; do
-    root=$exp/enhanced_$set
-    unit enhance "$root" wav.scp enhance --option "$enhance_args" --input "4 (train)" "$exp/checkpoints/index.json" \
-      --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"
+    for system in "${systems[@]}"; do
+      root=$system/enhanced_$set
+      source=(--input "4 (train)" "$exp/checkpoints/index.json")
+      [ "$system" = "$exp" ] || source=(--option "${digest_of[$system]}") # other checkpoints may come and go
+      unit enhance "$root" wav.scp enhance --option "$enhance_args" "${source[@]}" \
+        --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"
+    done
   done
 }
 enhance() {
   local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "$exp" "${enhance_words[@]}")
   local train_cmd=${decode_cmd:?}
+  [ "$system" = "$exp" ] || command+=(--checkpoint "${checkpoint_of[$system]}")
   array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/enhance.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
 stage_score() { # the unprocessed input is scored like a system
-  local set root noisy enhanced
+  local set system root noisy enhanced
+  find_systems
   for set in $test_sets; do
     noisy=$expdir/noisy/enhanced_$set
     root=$noisy enhanced=$dumpdir/raw/$set/wav.scp
     unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" \
       "$dumpdir/raw/$set/.stages/mix.json"
-    root=$exp/enhanced_$set enhanced=$root/wav.scp
-    unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
-      --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+    for system in "${systems[@]}"; do
+      root=$system/enhanced_$set enhanced=$root/wav.scp
+      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
+        --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+    done
   done
 }
 score() {

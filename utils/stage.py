@@ -12,6 +12,7 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py restore NAME ROOT     the work failed: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
   stage.py words TEXT            split as a shell does, one word a line, without running anything
+  stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
 
 After a mere interruption what is there is kept, to be continued. When options or inputs have changed, `begin` moves the
@@ -41,6 +42,21 @@ def sources(conf, datadir, words):
             named[option.lstrip("-")] = value
     for name in named.values():
         print(os.path.join(datadir, name))
+    return 0
+
+
+def checkpoints(exp, count):
+    from senet import checkpoint
+
+    folder = os.path.join(exp, "checkpoints")
+    kept = checkpoint.series(checkpoint.entries(folder))
+    if len(kept) < count:
+        raise UserError(
+            f"{folder} has {len(kept)} checkpoints of the regular series, {count} are wanted; train first (stage train) "
+            f"with keep_last: {count}"
+        )
+    for entry in reversed(kept[:count]):
+        print(f"step_{entry['step']:08d}", entry["file"], entry["sha256"])
     return 0
 
 
@@ -82,6 +98,9 @@ def get_parser():
     sub.add_argument("datadir")
     sub.add_argument("words")
     commands.add_parser("words").add_argument("text")
+    sub = commands.add_parser("checkpoints")
+    sub.add_argument("exp")
+    sub.add_argument("count", type=int)
     sub = commands.add_parser("jobs")
     sub.add_argument("nj", type=int)
     sub.add_argument("path")
@@ -96,6 +115,8 @@ def main(argv=None):
     if args.command == "words":
         print("".join(word + "\n" for word in shlex.split(args.text)), end="")
         return 0
+    if args.command == "checkpoints":
+        return checkpoints(args.exp, args.count)
     if args.command == "jobs":
         return jobs(args.nj, args.path, args.size)
     if args.command == "end":

@@ -5,6 +5,7 @@ what was made again, and calls.log tells what was called. FAKE_FAIL=<command> ma
 """
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -62,10 +63,25 @@ elif command == "feats" and "collect" in options:
 elif command == "train":
     exp = Path(options["expdir"])
     write(exp / "config.yaml", "model: x\n")
-    write(exp / "checkpoints" / "index.json", known(options["config"], Path(options["train"], "wav.scp")) + "\n")
+    made = known(options["config"], Path(options["train"], "wav.scp"))
+    last = int(options.get("max_steps", "7"))
+    kept = range(last - int(options.get("keep_last", "1")) + 1, last + 1)
+    listed = [
+        {
+            "file": f"step_{step:08d}.pt",
+            "sha256": f"{made}-{step}",
+            "step": step,
+            "epoch": 1,
+            "score": None,
+            "regular": True,
+        }
+        for step in kept
+    ]
+    write(exp / "checkpoints" / "index.json", json.dumps({"checkpoints": listed}))
 elif command == "enhance" and "collect" in options:
     out = words[words.index("-o") + 1]
-    write(Path(out, "wav", "a.wav"), known(Path(options["model"], "checkpoints", "index.json"), words[0]) + "\n")
+    made = known(Path(options["model"], "checkpoints", "index.json"), words[0])
+    write(Path(out, "wav", "a.wav"), f"{made} {options.get('checkpoint', 'best')}\n")
     write(Path(out, "wav.scp"), f"a {out}/wav/a.wav\n")
 elif command == "score" and "collect" in options:
     write(Path(out, "scores", "stoi"), "a 0.5\n")

@@ -38,7 +38,7 @@ class Recipe:
             (self.path / folder).mkdir(parents=True)
         shutil.copytree(ROOT / "utils", root / "utils")
         (root / "senet").mkdir()
-        for name in ("__init__.py", "errors.py", "files.py"):
+        for name in ("__init__.py", "checkpoint.py", "errors.py", "files.py"):
             shutil.copy(ROOT / "senet" / name, root / "senet")
         for name in ("path.sh", "cmd.sh"):
             shutil.copy(ROOT / "egs" / "mini" / name, self.path)
@@ -88,6 +88,8 @@ class Recipe:
             name = "" if command in ("train", "compare", "data") else f" {name}"
             if command == "score":
                 name += " noisy" if "--out exp/noisy" in line else ""
+            if step := re.search(r"exp/\w+/step_0*(\d+)/", line):
+                name += f" step {step[1]}"
             if command + name not in found:
                 found.append(command + name)
         return found
@@ -205,6 +207,46 @@ def test_speed_is_no_part_of_the_identity(done, words):
 
 def test_metrics_redo_the_scores_only(done):
     assert done.run("--metrics", "stoi")[0] == ["score test noisy", "score test", "compare"]
+
+
+class TestLastCheckpoints:
+    """--score_checkpoints: stages 5 and 6 work with each of the last ones, too."""
+
+    WORDS = ("--train_args", "--keep_last 3", "--score_checkpoints", "2")
+
+    def test_each_is_enhanced_with_and_scored(self, recipe):
+        calls, _, _ = recipe.run(*self.WORDS)
+        assert calls == [
+            *ALL[:7], "enhance test", "enhance test step 6", "enhance test step 7",
+            "score test noisy", "score test", "score test step 6", "score test step 7", "compare",
+        ]  # fmt: skip
+        wav = recipe.path / "exp/train_x/step_00000006/enhanced_test/wav/a.wav"
+        assert wav.read_text().endswith(" step_00000006.pt\n")
+        assert (wav.parents[1] / "summary.json").exists()
+        assert recipe.run(*self.WORDS)[0] == ["compare"]
+        assert recipe.run(*self.WORDS[:2])[0] == ["compare"], "without them the rest is as it was"
+
+    def test_more_of_them_and_a_longer_training_do_what_is_new(self, recipe):
+        recipe.run(*self.WORDS)
+        assert recipe.run(*self.WORDS[:3], "3")[0] == ["enhance test step 5", "score test step 5", "compare"]
+        longer = ("--train_args", "--keep_last 3 --max_steps 8", "--score_checkpoints", "2")
+        assert recipe.run(*longer)[0] == [
+            "train", "enhance test", "enhance test step 8", "score test", "score test step 8", "compare",
+        ]  # fmt: skip
+
+    def test_they_are_listed(self, recipe):
+        recipe.run(*self.WORDS, "--stop_stage", "train")
+        listed = states(recipe.run("--list", *self.WORDS)[1])
+        assert listed["enhance", "exp/train_x/step_00000006/enhanced_test"] == "new"
+        assert listed["score", "exp/train_x/step_00000007/enhanced_test"].startswith("missing input: ")
+
+    def test_too_few_are_refused_with_the_option_that_keeps_more(self, done):
+        _, _, err = done.run("--score_checkpoints", "2", code=1)
+        message = "exp/train_x/checkpoints has 1 checkpoints of the regular series, 2 are wanted; train first"
+        assert f"stage 5: --score_checkpoints: {message}" in err and "keep_last: 2" in err
+        listed = done.run("--list", "--score_checkpoints", "2")[1]
+        assert re.search(r"5 enhance +exp/train_x/step_\* +missing input: exp/train_x/checkpoints has 1", listed)
+        assert states(listed)["score", "exp/train_x/enhanced_test"].startswith("done")
 
 
 def test_a_deleted_or_cut_output_is_made_again(done):
@@ -391,6 +433,7 @@ def test_an_interrupted_redo_goes_on_where_it_was(done):
         (["--nj", "0"], "--nj '0': a whole number from 1 upwards"),
         (["--nj", "abc"], "--nj 'abc'"),
         (["--ngpu", "one"], "--ngpu 'one'"),
+        (["--score_checkpoints", "all"], "--score_checkpoints 'all': a whole number"),
         (["--expdir", ""], "--expdir is empty"),
         (["--expdir", "-x"], "--expdir '-x'"),
         (["--sample_rate", "abc"], "--sample_rate 'abc': not a rate"),
