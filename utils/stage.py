@@ -52,8 +52,8 @@ def checkpoints(exp, count):
     kept = checkpoint.series(checkpoint.entries(folder))
     if len(kept) < count:
         raise UserError(
-            f"{folder} has {len(kept)} checkpoints of the regular series, {count} are wanted; train first (stage train) "
-            f"with keep_last: {count}"
+            f"{folder} has {len(kept)} checkpoints of the regular series, {count} are wanted; "
+            f"train first (stage train) with keep_last: {count}"
         )
     for entry in reversed(kept[:count]):
         print(f"step_{entry['step']:08d}", entry["file"], entry["sha256"])

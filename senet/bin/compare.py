@@ -27,7 +27,7 @@ def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
     from senet.files import whole_file
-    from senet.report import comparison, published
+    from senet.report import comparison, page, published
 
     out = Path(args.out)
     beside = out.with_name("published.yaml")
@@ -37,7 +37,7 @@ def main(argv=None):
     comparisons = comparison.compare(systems)
     title = f"Results of {out.resolve().parent.name}"
     with whole_file(out) as f:
-        f.write(comparison.markdown(title, systems, comparisons, entries, configs_without_experiment(out, systems)))
+        f.write(page.markdown(title, systems, comparisons, entries, configs_without_experiment(out, systems)))
     logging.info("wrote %s", out)
     if not args.no_plots:
         plot(systems, comparisons)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from senet import checkpoint
 from senet.bin import compare, score
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table, write_table
@@ -119,6 +120,52 @@ def test_records_and_what_was_not_run(recipe):
         "- training: 0.50 h, last on 2026-01-02T03:04:05+0000",
     ):
         assert fact in page
+
+
+class TestLastCheckpoints:
+    STEPS = (100, 200, 300)
+
+    @pytest.fixture
+    def half(self, recipe):
+        """The experiment train_half with three checkpoints, scored like worse and worse copies of it."""
+        exp = recipe / "exp" / "train_half"
+        for step in self.STEPS:
+            checkpoint.save(exp / "checkpoints", {"model": {}}, step=step, epoch=0, keep_last=3)
+            copy = shutil.copytree(exp / "enhanced_test", exp / f"step_{step:08d}" / "enhanced_test") / "summary.json"
+            summary = json.loads(copy.read_text())
+            summary["metrics"]["stoi"] |= {"mean": 0.9 - step / 1000, "failed": 1}
+            copy.write_text(json.dumps(summary))
+        return exp
+
+    def table(self, recipe):
+        return rows(run_compare(recipe, "--no_plots"), "over the last checkpoints")
+
+    def test_get_a_mean_and_a_standard_deviation(self, recipe, half):
+        header, _, row = self.table(recipe)
+        assert header == ["system", "checkpoints", "steps", "SI-SDR (dB)", "STOI", "SNRi (dB)", "failed"]
+        assert row[:3] == ["train_half", "3", "100, 200, 300"]
+        assert row[4] == "0.700 ± 0.100" and row[3].endswith(" ± 0.00") and row[-1] == "3"
+
+    def test_of_which_the_newest_is_not_scored_are_out_of_date(self, recipe, half):
+        checkpoint.save(half / "checkpoints", {"model": {}}, step=400, epoch=0, keep_last=3)
+        assert "last checkpoints" not in run_compare(recipe, "--no_plots")
+        shutil.copytree(half / "step_00000300", half / "step_00000400")
+        assert self.table(recipe)[2][2] == "200, 300, 400"  # of 100 there is no checkpoint any more
+
+    def test_that_were_scored_otherwise_are_left_out(self, recipe, half):
+        path = half / "step_00000200" / "enhanced_test" / "summary.json"
+        path.write_text(path.read_text().replace('"references": "', '"references": "0'))
+        assert self.table(recipe)[2][:3] == ["train_half", "2", "100, 300"]
+        assert "step_00000200/enhanced_test cannot be put side by side: their ref" in run_compare(recipe, "--no_plots")
+
+    def test_lacking_a_metric_or_a_score_say_so(self, recipe, half):
+        path = half / "step_00000100" / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"].pop("si_sdr")
+        summary["metric_order"].remove("si_sdr")
+        summary["metrics"]["stoi"]["mean"] = None
+        path.write_text(json.dumps(summary))
+        assert self.table(recipe)[2][3:5] == ["not scored", "no score"]
 
 
 def test_same_files_give_the_same_page(recipe):
