@@ -17,8 +17,8 @@ import torch.utils.tensorboard  # noqa: F401
 
 from senet.bin import run, train
 from senet.data import dataset  # noqa: F401
-from senet.models import lowlatency  # noqa: F401
-from senet.train import experiment, trainer  # noqa: F401
+from senet.models import lowlatency, segan  # noqa: F401
+from senet.train import adversarial, experiment, trainer  # noqa: F401
 
 
 def start(folder, expdir):
@@ -73,18 +73,31 @@ def wait_for_progress(pid, folder, expdir, events):
 
 
 def killed_often(folder, expdir, number, times):
-    """End the run ``times`` times at random moments, then let it finish; the exit statuses and the seconds to exit."""
+    """End the run ``times`` times at random moments, then let it finish; the exit statuses and the seconds to exit.
+
+    The moments are told by progress, up to five events and a random part of the time between two, so that a fast machine
+    is not done before it was ended that often.
+    """
     rng, statuses, waits = random.Random(0), [], []
+    between = seconds_between_events(folder, "undisturbed")
     while len(statuses) < times and 0 not in statuses:  # 0: it was done before the signal came
         pid = start(folder, expdir)
-        wait_for_progress(pid, folder, expdir, rng.randrange(4))
-        time.sleep(rng.uniform(0.0, 0.1))
+        wait_for_progress(pid, folder, expdir, rng.randrange(6))
+        time.sleep(rng.random() * between)
         sent = time.monotonic()
         os.kill(pid, number)
         statuses.append(wait(pid))
         waits.append(time.monotonic() - sent)
     finish(folder, expdir)
-    return {"statuses": statuses, "longest_wait": max(waits)}
+    return {"asked": times, "statuses": statuses, "longest_wait": max(waits)}
+
+
+def seconds_between_events(folder, expdir):
+    """Between the log lines of a finished run, in the mean."""
+    with open(os.path.join(folder, expdir, "record.json")) as record:
+        seconds = json.load(record)["training_seconds"]
+    with open(os.path.join(folder, expdir, "train.jsonl")) as lines:
+        return seconds / sum(1 for _ in lines)
 
 
 def main(folder, kills, terms):

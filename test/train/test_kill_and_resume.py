@@ -10,24 +10,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from test_trainer import assert_equal
 
 from senet import checkpoint
 
 TIMES = ("seconds", "steps_per_second", "audio_per_second")
-CONF = """
+SUPERVISED = """
 model: lowlatency.LowLatencyNet
 model_conf: {channels: 2, maps: 1, lstm_units: 4, fc_units: 4, causal: true}
 loss: spectral.CompressedSpectrum
 loss_conf: {reduction: mean}
 optim_conf: {lr: 1e-3}
 scheduler: ReduceLROnPlateau
-batch_size: 2
 crop_seconds: 0.25
-max_epoch: 5
+batch_size: 2
+"""
+ADVERSARIAL = """
+model: segan.SEGAN
+model_conf: {channels: [2, 4, 4], kernel: 7, window: 512, num_stages: 2, spectral_norm: true}
+objective: adversarial
+objective_conf:
+  discriminator_conf: {channels: [2, 4, 4], kernel: 7, window: 512, spectral_norm: true, vbn_ref: fixed}
+  noise_std: 0.05
+loss: stages.Stages
+loss_conf: {loss: waveform.L1, weights: [50, 100]}
+optim: RMSpropTF
+crop_seconds: 0.032
+crop_hop_seconds: 0.128
+batch_size: 8
+"""
+EVERY = """
+max_epoch: 10
 log_every: 2
 save_every: 2
 """
+STEPS = 60  # six in an epoch: 12 utterances by 2, or 48 windows by 8
+SYSTEMS = {"supervised": (SUPERVISED, 20, 5), "adversarial": (ADVERSARIAL, 10, 3)}  # configuration, kills, terms
 
 
 def write_set(folder, n):
@@ -47,13 +65,15 @@ def write_set(folder, n):
         (folder / name).write_text("".join(lines))
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recipe")
+@pytest.fixture(scope="module", params=SYSTEMS)
+def ended(request, tmp_path_factory):
+    """(folder with the experiments undisturbed, killed and terminated, report of killing.py)."""
+    conf, kills, terms = SYSTEMS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
     write_set(folder / "train", 12)
     write_set(folder / "valid", 3)
-    (folder / "conf.yaml").write_text(CONF)
-    command = [sys.executable, Path(__file__).with_name("killing.py"), folder, "20", "5"]
+    (folder / "conf.yaml").write_text(conf + EVERY)
+    command = [sys.executable, Path(__file__).with_name("killing.py"), folder, str(kills), str(terms)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     logs = "".join(p.read_text()[-3000:] for p in folder.glob("*.log"))
@@ -68,15 +88,15 @@ def records(expdir):
 
 
 @pytest.mark.parametrize("name", ["killed", "terminated"])
-def test_the_parameters_are_the_same_to_the_bit(ended, name):
+def test_parameters_moments_and_scores_are_the_same_to_the_bit(ended, name):
     folder, _ = ended
     a, b = (checkpoint.load(folder / n / "checkpoints") for n in ("undisturbed", name))
-    assert a["trainer"]["step"] == b["trainer"]["step"] == 30
-    assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
-    moments = [s["optimizer"]["state"] for s in (a, b)]
-    assert all(torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in moments[0][i])
+    assert a["trainer"]["step"] == b["trainer"]["step"] == STEPS
+    for state in (a, b):
+        state["trainer"].pop("seconds")
+    assert_equal(a, b)
     best = [checkpoint.load(folder / n / "checkpoints", "best") for n in ("undisturbed", name)]
-    assert all(torch.equal(best[0]["model"][k], best[1]["model"][k]) for k in best[0]["model"])
+    assert_equal(best[0]["model"], best[1]["model"])
 
 
 @pytest.mark.parametrize("name", ["killed", "terminated"])
@@ -87,7 +107,7 @@ def test_the_log_has_every_step_once(ended, name):
 
 def test_there_were_kills_in_the_midst_of_training(ended):
     folder, report = ended
-    assert report["killed"]["statuses"].count(-signal.SIGKILL) >= 10
+    assert report["killed"]["statuses"].count(-signal.SIGKILL) >= report["killed"]["asked"] / 2
     assert (folder / "killed" / "train.log").read_text().count(" steps are done") >= 2  # it was taken up again
 
 
