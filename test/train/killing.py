@@ -75,8 +75,8 @@ def wait_for_progress(pid, folder, expdir, events):
 def killed_often(folder, expdir, number, times):
     """End the run ``times`` times at random moments, then let it finish; the exit statuses and the seconds to exit.
 
-    The moments are told by progress, up to five events and a random part of the time between two, so that a fast machine
-    is not done before it was ended that often.
+    The moments are told by progress: up to five events and a random part of the time between two. A fast machine is
+    then not done before it was ended that often.
     """
     rng, statuses, waits = random.Random(0), [], []
     between = seconds_between_events(folder, "undisturbed")
