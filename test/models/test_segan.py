@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
+from senet import config
 from senet.errors import UserError
 from senet.models import segan
 from senet.models.segan import SEGAN, Discriminator, DiscriminatorPlus, SelfAttention, VirtualBatchNorm
@@ -158,6 +161,33 @@ def test_state_dict_names_are_stable():
             ),
         )
     }
+
+
+CONF = Path(__file__).resolve().parents[2] / "egs/voicebank_demand/conf"
+
+
+@pytest.mark.parametrize(
+    "name, generators, discriminator",
+    [
+        ("segan", 73_100_049, 24_373_081),
+        ("isegan2", 73_100_049, 24_373_081),
+        ("dsegan2", 146_200_098, 24_373_081),
+        ("sasegan", 74_738_451, 24_700_762),
+        ("isegan_sa", 74_738_451, 24_700_762),
+        ("dsegan_sa", 149_476_902, 24_700_762),
+        ("segan_plus", 64_770_561 - 2945, 25_825_793),  # 2945 biases, which the released script leaves out
+    ],
+)
+def test_configurations_are_the_published_systems(name, generators, discriminator):
+    conf = config.read_yaml(CONF / f"train_{name}.yaml")
+    objective = conf["objective_conf"]
+    with torch.device("meta"):
+        model = config.build("models", conf["model"], conf.get("model_conf"))
+        judge = config.build("models", objective["discriminator"], objective.get("discriminator_conf"))
+    assert (num_parameters(model), num_parameters(judge)) == (generators, discriminator)
+    stages = model.num_stages
+    assert conf["loss_conf"]["weights"] == [100 / 2 ** (stages - n) for n in range(1, stages + 1)]
+    assert conf["crop_seconds"] * 16000 == model.window == 2 * conf["crop_hop_seconds"] * 16000
 
 
 # ---------------------------------------------------------------- layers
