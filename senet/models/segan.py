@@ -323,7 +323,7 @@ class Discriminator(nn.Module):
         _check_one_of("norm", norm, tuple(NORMS))
         _check_one_of("vbn_ref", vbn_ref, ("current_real", "fixed"))
         _check_sizes(window, channels, kernel, stride, padding, attention, attn_k_qk, attn_pool)
-        self.norm, self.vbn_ref = norm, vbn_ref
+        self.norm, self.vbn_ref, self.window = norm, vbn_ref, window
         self.convs = nn.ModuleList(
             Down(c_in, c_out, kernel, stride, padding, bias=True)
             for c_in, c_out in zip((2, *channels[:-1]), channels, strict=True)
@@ -415,7 +415,7 @@ class DiscriminatorPlus(nn.Module):
     ):
         super().__init__()
         _check_sizes(window, channels, kernel, stride, padding)
-        self.max_shift = max_shift
+        self.max_shift, self.window = max_shift, window
         self.convs = nn.ModuleList(
             Down(c_in, c_out, kernel, stride, padding, bias=True)
             for c_in, c_out in zip((2, *channels[:-1]), channels, strict=True)

@@ -13,6 +13,7 @@ always beside y. All signals are encoded ones (amplitude map, pre-emphasis: ``mo
 Beside what ``senet.models.base`` asks for, the model has
     encode(wave (B, N)) -> (B, N); network(encoded (B, W)) -> list of (B, W), one per stage.
 The discriminator, a class of ``senet.models``, has
+    window: W, the samples that it takes;
     judge(candidates: list of (B, W), noisy (B, W), reference=None) -> list of (B,): a score of each candidate, given
     noisy. ``reference`` is a pair of clean and noisy windows for the statistics of virtual batch norm; without it the
     first candidate is clean, and with noisy the reference. What it keeps from batch to batch is in its state dict.
@@ -191,6 +192,12 @@ class Adversarial:
 
     def _judge(self, candidates, noisy, clean=None):
         """Scores of candidates (B, W), by the statistics of clean and noisy if the first of them is not clean."""
+        window = self.discriminator.window
+        if noisy.shape[1] != window:
+            raise UserError(
+                f"the discriminator takes windows of {window} samples, and the batch has {noisy.shape[1]}: set "
+                f"crop_seconds: {window / self.model.sample_rate:g} and crop_hop_seconds, or discriminator_conf.window"
+            )
         std = self._noise()
         if std:
             candidates = [_noised(candidate, std) for candidate in candidates]

@@ -289,6 +289,13 @@ def test_a_model_without_encoded_waveforms_is_refused(model):
         Adversarial(model(), SquaredError())
 
 
+def test_windows_of_another_size_than_the_discriminators_are_refused():
+    with pytest.raises(
+        UserError, match="takes windows of 64 samples, and the batch has 128: set crop_seconds: 0.64 and"
+    ):
+        adversarial().step(ToyBatches([4], length=128)[0, 0])
+
+
 def test_stored_spectra_are_refused():
     spec = torch.zeros(4, 5, 3, dtype=torch.complex64)
     batch = {"ids": list("abcd"), "noisy_stft": spec, "clean_stft": spec, "lengths": torch.full((4,), 8)}
