@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_trainer import assert_equal, fit_in_pieces, last_state, records, trainer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from toys import ToyBatches, supervised
 
 from senet import checkpoint
@@ -29,6 +30,15 @@ def test_the_average_follows_its_formula_and_buffers_are_copied():
             torch.testing.assert_close(found[name], value)
     assert found["inner.1.num_batches_tracked"] == 4
     assert not torch.equal(found["inner.0.weight"], now["inner.0.weight"])
+
+
+def test_the_average_is_torchs():
+    objective, batches = supervised(ema_decay=0.9), ToyBatches([4] * 5)
+    torchs = AveragedModel(objective.model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for i in range(5):
+        objective.step(batches[0, i])
+        torchs.update_parameters(objective.model)
+    assert_equal(snapshot(torchs.module), snapshot(objective.weights.evaluated))
 
 
 def test_the_average_does_not_change_the_training():
