@@ -116,6 +116,38 @@ def double_bins(x: Tensor, groups: int = 1) -> Tensor:
     return x.flatten(4, 5).flatten(2, 3).permute(0, 3, 1, 2)
 
 
+class DilatedConv(nn.Module):
+    """Dilated convolution in as many groups as there are outputs, then a 1x1 convolution that mixes these.
+
+    Group g reads the neighbouring channels g * k to g * k + k - 1 of its k * ``channels`` inputs.
+    """
+
+    def __init__(self, num_inputs: int, channels: int, dilation: int):
+        super().__init__()
+        self.grouped = TimeConv(num_inputs, channels, KERNEL, (dilation, dilation), groups=channels)
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_inputs, T, F) -> (B, channels, T, F)."""
+        return self._merged(x) if torch.is_grad_enabled() else self.mix(self.grouped(x))
+
+    def _merged(self, x: Tensor) -> Tensor:
+        """The same as one product with shifted copies: the gradient of a grouped, dilated convolution is slow."""
+        (frames, bins), step = x.shape[2:], self.grouped.dilation[0]
+        weight = torch.einsum("og,gkij->oijgk", self.mix.weight[:, :, 0, 0], self.grouped.weight)
+        bias = F.linear(self.grouped.bias, self.mix.weight[:, :, 0, 0], self.mix.bias)
+        margin = step
+        if step >= bins:  # the neighbouring bins are zeros
+            margin, weight = 0, weight[:, :, 1:2]
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, step, 0))  # B, step + T, F + 2 margins, C
+        shifted = [
+            x[:, first : first + frames, low : low + bins]
+            for first in (0, step)
+            for low in range(0, 2 * margin + 1, step)
+        ]
+        return F.linear(torch.cat(shifted, 3), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
 class DenseBlock(nn.Module):
     """Dilated dense block (DDB): each convolution reads the outputs of all before it, the newest first.
 
@@ -130,10 +162,7 @@ class DenseBlock(nn.Module):
         super().__init__()
         self.parts, inner = parts, channels // 2
         self.entry = nn.Sequential(TimeConv(channels, inner, KERNEL), nn.PReLU())
-        self.layers = nn.ModuleList()
-        for k in range(layers):
-            dilated = TimeConv((k + 1) * inner, inner, KERNEL, (2**k, 2**k), groups=inner)
-            self.layers.append(Unit(nn.Sequential(dilated, nn.Conv2d(inner, inner, 1)), inner, kind))
+        self.layers = nn.ModuleList(Unit(DilatedConv((k + 1) * inner, inner, 2**k), inner, kind) for k in range(layers))
         self.output = nn.Sequential(TimeConv(inner, channels, KERNEL), nn.PReLU())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,18 +186,39 @@ class Attention(nn.Module):
     def __init__(self, channels: int, frames: int, parts: int = 1, bottleneck: int = 16):
         super().__init__()
         self.frames, inner = frames, parts * bottleneck
-        self.time = nn.Sequential(
-            nn.Conv2d(channels, inner, 1, groups=parts), nn.ReLU(), nn.Conv2d(inner, channels, 1, groups=parts)
-        )
-        self.frequency = nn.Sequential(
-            nn.Conv2d(channels, inner, 1, groups=parts), nn.ReLU(), nn.Conv2d(inner, channels, 1, groups=parts)
-        )
+
+        def gate():
+            return nn.Sequential(nn.ReLU(), nn.Conv2d(inner, channels, 1, groups=parts), nn.Sigmoid())
+
+        self.time_squeeze = nn.Conv2d(channels, inner, 1, groups=parts)
+        self.time_gate = gate()
+        self.frequency_squeeze = nn.Conv2d(channels, inner, 1, groups=parts)
+        self.frequency_gate = gate()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> the same."""
-        time = self.time(x.mean(3, keepdim=True))  # B, C, T, 1
-        recent = F.avg_pool2d(F.pad(x, (0, 0, self.frames - 1, 0)), (self.frames, 1), 1)
-        return x * time.sigmoid() * self.frequency(recent).sigmoid()
+        time = self.time_squeeze(x.mean(3, keepdim=True))  # B, inner, T, 1
+        # The 1x1 convolution, but for its bias, comes before the mean over time: it leaves fewer channels to average.
+        squeeze = self.frequency_squeeze
+        narrow = F.conv2d(x, squeeze.weight, groups=squeeze.groups).float()
+        frequency = recent_sum(narrow, self.frames) / self.frames + squeeze.bias[:, None, None]  # B, inner, T, F
+        return x * self.time_gate(time) * self.frequency_gate(frequency)
+
+
+def recent_sum(x: Tensor, frames: int) -> Tensor:
+    """(B, C, T, F) -> at each frame the sum of it and those before it, ``frames`` in all; as exact as adding them.
+
+    The sum over 2 n frames is that over n, and the same n frames earlier.
+    """
+    if frames == 1:
+        return x
+    half = recent_sum(x, frames // 2)
+    total = half + _delayed(half, frames // 2)
+    return total + _delayed(x, frames - 1) if frames % 2 else total
+
+
+def _delayed(x: Tensor, frames: int) -> Tensor:
+    return F.pad(x, (0, 0, frames, 0))[:, :, : x.shape[2]]
 
 
 class NestedBlock(nn.Module):

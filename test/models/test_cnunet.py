@@ -8,11 +8,13 @@ from senet.models.cnunet import (
     CNUNet,
     ComplexSubPixelConv,
     DenseBlock,
+    DilatedConv,
     NestedBlock,
     NUNet,
     SubPixelConv,
     Unit,
     join,
+    recent_sum,
 )
 
 SMALL = {"n_fft": 32, "hop_length": 8, "win_length": 24, "channels": 8, "inner": 8, "depths": (3, 2), "dense_layers": 3}
@@ -35,7 +37,7 @@ def macs_per_frame(model):
     """Multiplications of all convolutions for one more frame; a network on the meta device."""
 
     def macs(frames):
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.network(torch.zeros(1, 257, frames, dtype=torch.complex64, device="meta"))
         return counter.get_total_flops() / 2
 
@@ -159,10 +161,34 @@ def test_attention_follows_its_formula():
     attention, x = Attention(4, frames=3), noise(2, 4, 7, 5)
     frame, bin = torch.empty_like(x), torch.empty_like(x)
     for t in range(7):
-        frame[:, :, t] = attention.time(x[:, :, t : t + 1].mean(3, keepdim=True))[:, :, 0]
+        present = x[:, :, t : t + 1].mean(3, keepdim=True)
         recent = x[:, :, max(t - 2, 0) : t + 1].sum(2, keepdim=True) / 3
-        bin[:, :, t] = attention.frequency(recent)[:, :, 0]
-    torch.testing.assert_close(attention(x), x * frame.sigmoid() * bin.sigmoid())
+        frame[:, :, t] = attention.time_gate(attention.time_squeeze(present))[:, :, 0]
+        bin[:, :, t] = attention.frequency_gate(attention.frequency_squeeze(recent))[:, :, 0]
+    torch.testing.assert_close(attention(x), x * frame * bin)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 32])
+def test_recent_frames_are_summed_with_zeros_before_the_first(frames):
+    x = noise(2, 3, 20, 4)
+    expected = torch.stack([x[:, :, max(t - frames + 1, 0) : t + 1].sum(2) for t in range(20)], 2)
+    torch.testing.assert_close(recent_sum(x, frames), expected)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_training_computes_the_same_dilated_convolution(dilation):
+    torch.manual_seed(0)
+    conv, x = DilatedConv(12, 4, dilation), noise(2, 12, 7, 3)
+    with torch.no_grad():
+        expected = conv.mix(conv.grouped(x))
+        torch.testing.assert_close(conv(x), expected)
+    torch.testing.assert_close(conv(x), expected, atol=1e-5, rtol=1e-5)
+    conv(x).square().sum().backward()
+    found = [p.grad.clone() for p in conv.parameters()]
+    conv.zero_grad()
+    conv.mix(conv.grouped(x)).square().sum().backward()
+    for gradient, parameter in zip(found, conv.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_the_dense_block_reads_what_came_before_newest_first():
