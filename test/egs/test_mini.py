@@ -103,6 +103,16 @@ def test_second_run_does_nothing_again(made):
     assert contents(folder) == before
 
 
+def test_a_system_without_parameters_goes_through_all_stages(made):
+    folder, _ = made
+    options = ["--train_config", "../voicebank_demand/conf/train_logmmse.yaml", "--train_args", "", "--stage", "train"]
+    done = run_recipe(*places(folder, downloads=folder / "downloads"), *options, "--score_checkpoints", "1")
+    assert "classical.LogMMSE has no trainable parameters, so there is nothing to train" in done.stdout
+    table = (folder / "RESULTS.md").read_text()
+    assert "| train_logmmse | 0 |" in table
+    assert "| train_logmmse | 1 | 0 |" in table.partition("over the last checkpoints")[2]
+
+
 def test_sets_share_no_voice_and_no_recording(made):
     data = made[0] / "data"
     for kind, field in (("speech", "utt2spk"), ("noise", "utt2fingerprint")):
