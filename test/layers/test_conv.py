@@ -4,9 +4,9 @@ import torch
 from senet.layers.conv import TimeConv
 
 
-@pytest.mark.parametrize("future", [0, 3, 8])
+@pytest.mark.parametrize("future", [0, 3, 8, 11, 16])
 @pytest.mark.parametrize("frames", [1, 5, 32, 101])
-def test_training_on_a_cpu_computes_the_same_convolution(frames, future):
+def test_frames_are_kept_by_zeros_before_and_after(frames, future):
     torch.manual_seed(0)
     conv = TimeConv(3, 6, (5, 5), (4, 1), future=future)
     x = torch.randn(2, 3, frames, 11, requires_grad=True)
