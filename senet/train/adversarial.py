@@ -147,7 +147,10 @@ class Adversarial:
     def load_state_dict(self, state):
         self.weights.load_state_dict(state)
         self.updater.load_state_dict(state)
-        self.discriminator.load_state_dict(state["discriminator"])
+        try:
+            self.discriminator.load_state_dict(state["discriminator"])
+        except RuntimeError as error:  # names keys and shapes
+            raise UserError(f"the checkpoint is of another discriminator: {error}") from None
         self.discriminator_updater.load_state_dict(state["discriminator_updater"])
         self.epochs, self.fooling = state["epochs"], Mean(**state["fooling"])
 

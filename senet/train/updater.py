@@ -83,7 +83,7 @@ class Updater:
     def load_state_dict(self, state):
         """Take up ``state_dict``; UserError when it is of another optimiser or scheduler."""
         for option, here in self._classes().items():
-            there = state["classes"][option]
+            there = state.get("classes", {}).get(option, here)  # an earlier version did not note it
             if here != there:
                 raise UserError(f"{option} is {here}, but the checkpoint is of a training with {there}")
         self.optimizer.load_state_dict(state["optimizer"])

@@ -7,6 +7,7 @@ import torch
 from test_trainer import assert_equal, fit_in_pieces, last_state, records, trainer
 from toys import WINDOW, SquaredError, TinyNet, ToyBatches, adversarial
 
+from senet import checkpoint
 from senet.errors import UserError
 from senet.losses.spectral import CompressedSpectrum
 from senet.losses.stages import Stages
@@ -333,6 +334,17 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path, options):
     assert exits == [143] * 4
     assert_equal(last_state(tmp_path / "whole"), last_state(tmp_path / "pieces"))
     assert records(tmp_path / "whole") == records(tmp_path / "pieces")
+
+
+def test_a_checkpoint_of_another_discriminator_or_objective_is_refused(tmp_path):
+    data = {"train": ToyBatches([4], length=WINDOW), "valid": ToyBatches([3], seed=99, length=100)}
+    trainer(tmp_path, adversarial(), **data, max_epoch=1).fit()
+    with pytest.raises(UserError, match=r"another discriminator: [\s\S]*\"norms\.0\.weight\""):
+        trainer(tmp_path, adversarial(discriminator_conf={"norm": "none"}), **data).fit()
+    state = checkpoint.load(tmp_path / "checkpoints")
+    checkpoint.save(tmp_path / "checkpoints", {k: state[k] for k in state if "discr" not in k}, step=2, epoch=2)
+    with pytest.raises(UserError, match="of another way of training: it has no 'discriminator'"):
+        trainer(tmp_path, adversarial(), **data).fit()
 
 
 def test_two_windows_can_be_learnt_by_heart():
