@@ -29,11 +29,11 @@ Different from the code on purpose: at inference z is drawn once with a fixed se
 (``z: random`` draws it for every window, as published; segan_pytorch draws it once for each recording). The power
 iteration of the spectral norm moves in training alone: at inference it starts from the stored vector every time, so
 that an output does not depend on the outputs before it. The inverse of the amplitude map is applied to the output,
-which differs from the code's by 1.5e-5.
+which differs from the code's by 1.5e-5. SEGAN+ starts from weights drawn as SEGAN's.
 
 The network depends on the recording level: nothing is normalised, and tanh bounds the output. It works in blocks: a
-window is enhanced when its last sample is there, so ``latency`` is a window's length, and without ``overlap``, as
-published, there is a seam every 1.024 s.
+window is enhanced when its last sample is there (the code's frames see all of it), so ``latency`` is a window's
+length, also with ``overlap``; without, as published, there is a seam every 1.024 s.
 
 Shapes: B batch, W samples of a window, C channels, T frames of a layer, N samples of a recording.
 """
@@ -49,6 +49,7 @@ from senet.dsp.emphasis import de_emphasis, pre_emphasis
 from senet.errors import UserError
 
 CHANNELS = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
+FADES = {"hann": torch.hann_window, "triangular": torch.bartlett_window}  # rise and fall add up to 1
 MAX_WINDOWS = 32  # enhanced at a time, which bounds the memory that a long recording takes
 
 # The published amplitude map takes an int16 sample s to (s + 0.5) / 32767.5, within [-1, 1]; our samples are s / 2^15.
@@ -110,10 +111,12 @@ class SEGAN(nn.Module):
         super().__init__()
         _check_one_of("z", z, ("fixed", "random", "zeros", "none"))
         _check_one_of("merge", merge, ("concat", "sum"))
-        _check_one_of("overlap", overlap, ("none", "hann", "triangular"))
-        _check_sizes(window, channels, kernel, stride, padding, attention, attn_k_qk, attn_pool)
+        _check_one_of("overlap", overlap, ("none", *FADES))
+        _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
         if num_stages < 1:
             raise UserError(f"num_stages is {num_stages}, expected at least 1")
+        if overlap != "none" and window % 2:
+            raise UserError(f"segan: window is {window}, expected an even number with overlap: {overlap}")
         if emphasis >= 1:
             raise UserError(f"emphasis is {emphasis}, expected less than 1 (0: off)")
         self.sample_rate, self.num_stages, self.shared, self.z = sample_rate, num_stages, shared, z
@@ -131,8 +134,7 @@ class SEGAN(nn.Module):
             num_stages, 1, channels[-1], window // self.step, generator=torch.Generator().manual_seed(0), device="cpu"
         )
         self.register_buffer("fixed_z", torch.empty(fixed.shape).copy_(fixed), persistent=False)
-        fade = torch.hann_window(window) if overlap == "hann" else torch.bartlett_window(window)
-        self.register_buffer("fade", fade, persistent=False)
+        self.register_buffer("fade", None if overlap == "none" else FADES[overlap](window), persistent=False)
 
     # ------------------------------------------------------------ encoded signals
 
@@ -155,7 +157,7 @@ class SEGAN(nn.Module):
         """
         if encoded.shape[1] % self.step:
             raise UserError(
-                f"SEGAN: windows of {encoded.shape[1]} samples, expected a multiple of {self.step}, such as "
+                f"segan: windows of {encoded.shape[1]} samples, expected a multiple of {self.step}, such as "
                 f"{self.window}: crop_seconds: {self.window / self.sample_rate:g}"
             )
         z = self._draw(encoded) if z is None else z
@@ -322,7 +324,7 @@ class Discriminator(nn.Module):
         super().__init__()
         _check_one_of("norm", norm, tuple(NORMS))
         _check_one_of("vbn_ref", vbn_ref, ("current_real", "fixed"))
-        _check_sizes(window, channels, kernel, stride, padding, attention, attn_k_qk, attn_pool)
+        _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
         self.norm, self.vbn_ref, self.window = norm, vbn_ref, window
         self.convs = nn.ModuleList(
             Down(c_in, c_out, kernel, stride, padding, bias=True)
@@ -603,29 +605,30 @@ def _init_conv(conv: nn.Module):
 
 def _check_one_of(option: str, value: str, choices: tuple[str, ...]):
     if value not in choices:
-        raise UserError(f"SEGAN: {option} is {value!r}, expected one of {', '.join(choices)}")
+        raise UserError(f"segan: {option} is {value!r}, expected one of {', '.join(choices)}")
 
 
-def _check_sizes(window, channels, kernel, stride, padding, attention=(), k_qk=1, pool=1):
+def _check_sizes(window, channels, kernel, stride, padding, attention=(), least_channels=1, least_frames=1):
     """Refuse sizes for which some layer has no whole number of frames, or too few."""
     _check_one_of("padding", padding, tuple(PADDINGS))
     layers, step = len(channels), stride ** len(channels)
     if stride < 2 or kernel < stride:
-        raise UserError(f"SEGAN: kernel is {kernel}, stride {stride}; expected 2 <= stride <= kernel")
+        raise UserError(f"segan: kernel is {kernel}, stride {stride}; expected 2 <= stride <= kernel")
     if layers < 2 or window < step or window % step:
         raise UserError(
-            f"SEGAN: window is {window}, expected a multiple of {step} for {layers} layers of stride {stride}"
+            f"segan: window is {window}, expected a multiple of {step} for {layers} layers of stride {stride}"
         )
     if padding == "reflect" and window * stride // step <= kernel // 2:
         raise UserError(
-            f"SEGAN: the last layer's input has {window * stride // step} frames, too few to reflect {kernel // 2} of "
+            f"segan: the last layer's input has {window * stride // step} frames, too few to reflect {kernel // 2} of "
             "them; take a longer window or padding: zeros"
         )
     for i in attention:
         if not 0 <= i < layers:
-            raise UserError(f"SEGAN: attention has {i}, expected 0 to {layers - 1}, the encoder's layers")
-        if channels[i] < k_qk or window // stride ** (i + 1) < pool:
+            raise UserError(f"segan: attention has {i}, expected 0 to {layers - 1}, the encoder's layers")
+        frames = window // stride ** (i + 1)
+        if channels[i] < least_channels or frames < least_frames:
             raise UserError(
-                f"SEGAN: layer {i} has {channels[i]} channels and {window // stride ** (i + 1)} frames, too few for "
-                f"attention with attn_k_qk {k_qk} and attn_pool {pool}"
+                f"segan: attention at layer {i}, which has {channels[i]} channels and {frames} frames; expected at "
+                f"least {least_channels}, the larger of attn_k_qk and attn_k_v, and {least_frames}, attn_pool"
             )
