@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 class PlainTFGridNet(nn.Module):
     """Direct learning with the phase front end by default; ESPnet's v1 with ``frontend`` ri, ``window`` hann and
-    ``qk_rounding`` ceil. Signals of whole hops are meant: the frames are those of torch.stft."""
+    ``qk_rounding`` ceil. ``forward`` fills signals up with zeros to whole hops, as senet's models do; ``stages`` takes
+    them as they are, with the frames of torch.stft."""
 
     def __init__(
         self,
@@ -57,7 +58,8 @@ class PlainTFGridNet(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, N) -> (B, N)."""
-        return self.stages(noisy)[-1]
+        length = noisy.shape[1]
+        return self.stages(F.pad(noisy, (0, -length % self.hop)))[-1][:, :length]
 
     def stages(self, noisy: Tensor) -> list[Tensor]:
         """(B, N) -> one (B, N) per deconvolution."""
