@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 
 ORDERS = ("d_first", "g_first")
 LEAST_NOISE = 0.01  # standard deviation below which the published code switches the discriminator's noise off
-WON = 0.9  # generator's adversarial loss; 1 when every score of an enhanced window is 0
+# The discriminator has won when the model's adversarial loss (1: each enhanced window is scored 0) is above the first
+# and the discriminator's own (without ``gan_half``) below the second, in the mean of an epoch.
+WON = 0.9, 0.1
 
 
 class Adversarial:
@@ -64,8 +66,9 @@ class Adversarial:
         ema_decay: of the exponential moving average of the model's weights, which is evaluated and kept; 0: none.
         update: optimiser, schedule, warm-up and clipping, of both networks alike; see ``Updater``.
 
-    Evaluation compares the last stage's waveform with the clean one, whole utterances, by the mean absolute difference:
-    scores of the discriminator say nothing across epochs.
+    Evaluation takes the mean absolute difference between the last stage and the clean signal over whole utterances,
+    encoded as in training: after de-emphasis the lowest frequencies would decide, of which training sees little. Scores
+    of the discriminator cannot be compared across epochs.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Adversarial:
         self.discriminator_updater = Updater(self.discriminator.parameters(), **update)
         self.measure = L1()
         self.epochs = 0  # completed
-        self.fooling = Mean()  # the model's adversarial loss in this epoch
+        self.contest = Mean()  # adversarial losses of both networks in this epoch
 
     @property
     def lr(self):
@@ -111,28 +114,25 @@ class Adversarial:
         self.discriminator.train()
         for_discriminator, for_model = self._shares(batch)
         if self.order == "d_first":
-            return self._teach_discriminator(*for_discriminator) | self._teach_model(*for_model)
-        return self._teach_model(*for_model) | self._teach_discriminator(*for_discriminator)
+            values = self._teach_discriminator(*for_discriminator) | self._teach_model(*for_model)
+        else:
+            values = self._teach_model(*for_model) | self._teach_discriminator(*for_discriminator)
+        self.contest.add({name: values[name] for name in ("adversarial", "d_loss")})
+        return values
 
     @torch.no_grad()
     def evaluate(self, batch):
-        estimate = self.weights.evaluated.eval()(batch["noisy"])
-        loss, parts = self.measure([estimate], {"clean": batch["clean"]}, batch["lengths"])
+        model = self.weights.evaluated.eval()
+        estimate, clean = (model.encode(wave) for wave in (model(batch["noisy"]), batch["clean"]))
+        loss, parts = self.measure([estimate], {"clean": clean}, batch["lengths"])
         return {"loss": loss, **parts}, len(batch["ids"])
 
     def end_epoch(self, valid):
         self.updater.end_epoch(valid["loss"])
         self.discriminator_updater.end_epoch(valid["loss"])
         self.epochs += 1
-        fooling = self.fooling.values().get("adversarial", 0.0)
-        if fooling > WON:
-            log.warning(
-                "the discriminator wins: the model's adversarial loss was %.2f in the mean of epoch %d (1: it tells "
-                "all enhanced windows from clean ones), so the model learns by the reconstruction term alone. "
-                "Try objective_conf.noise_std, or a lower lr in objective_conf.discriminator_optim_conf",
-                fooling, self.epochs,
-            )  # fmt: skip
-        self.fooling = Mean()
+        self._warn_if_won(**self.contest.values())
+        self.contest = Mean()
 
     def state_dict(self):
         return {
@@ -141,7 +141,7 @@ class Adversarial:
             "discriminator": self.discriminator.state_dict(),
             "discriminator_updater": self.discriminator_updater.state_dict(),
             "epochs": self.epochs,
-            "fooling": self.fooling.state_dict(),
+            "contest": self.contest.state_dict(),
         }
 
     def load_state_dict(self, state):
@@ -152,7 +152,7 @@ class Adversarial:
         except RuntimeError as error:  # names keys and shapes
             raise UserError(f"the checkpoint is of another discriminator: {error}") from None
         self.discriminator_updater.load_state_dict(state["discriminator_updater"])
-        self.epochs, self.fooling = state["epochs"], Mean(**state["fooling"])
+        self.epochs, self.contest = state["epochs"], Mean(**state["contest"])
 
     @torch.no_grad()
     def _shares(self, batch):
@@ -188,10 +188,8 @@ class Adversarial:
             loss = loss + reconstruction
         norm = self.updater.step(loss)
         self.weights.update()
-        values = {"adversarial": adversarial.detach()}
-        self.fooling.add(values)
-        parts = {name: value.detach() for name, value in parts.items()}
-        return {"loss": loss.detach(), **values, "reconstruction": reconstruction.detach(), **parts, "grad_norm": norm}
+        values = {"loss": loss, "adversarial": adversarial, "reconstruction": reconstruction, **parts}
+        return {name: value.detach() for name, value in values.items()} | {"grad_norm": norm}
 
     def _judge(self, candidates, noisy, clean=None):
         """Scores of candidates (B, W), by the statistics of clean and noisy if the first of them is not clean."""
@@ -206,6 +204,16 @@ class Adversarial:
             candidates = [_noised(candidate, std) for candidate in candidates]
             noisy, clean = _noised(noisy, std), None if clean is None else _noised(clean, std)
         return self.discriminator.judge(candidates, noisy, None if clean is None else (clean, noisy))
+
+    def _warn_if_won(self, adversarial=0.0, d_loss=0.0):
+        """After an epoch with these means."""
+        if adversarial > WON[0] and d_loss < self.factor * WON[1]:
+            log.warning(
+                "epoch %d: the discriminator wins: the model's adversarial loss was %.2f in the mean (1: no enhanced "
+                "window passes for clean), its own %.3f, so the model learns by the reconstruction term alone. Try "
+                "objective_conf.noise_std, or a lower lr in objective_conf.discriminator_optim_conf",
+                self.epochs, adversarial, d_loss,
+            )  # fmt: skip
 
     def _noise(self):
         """Standard deviation of the discriminator's noise in this epoch."""
