@@ -106,8 +106,8 @@ class ComplexSubPixelConv(nn.Module):
         weight = torch.cat([torch.cat([real, -imag], 2), torch.cat([imag, real], 2)], 1)
         real, imag = self.real.bias.unflatten(0, (2, -1)), self.imag.bias.unflatten(0, (2, -1))
         bias = torch.cat([real - imag, imag + real], 1)
-        x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=self.real.padding)[:, :, : x.shape[2]]
-        return double_bins(x)
+        x = F.pad(x, (0, 0, 1, 0))
+        return double_bins(F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=(0, 1)))
 
 
 def double_bins(x: Tensor, groups: int = 1) -> Tensor:
