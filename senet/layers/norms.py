@@ -63,15 +63,22 @@ class FrameNorm(nn.Module):
         """(B, C, T, F) -> the same."""
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x  # sums of thousands of values
-        x = x.unflatten(1, (self.groups, -1))  # B, G, C / G, T, F
-        mean = x.mean((2, 4), keepdim=True)
-        centred = x - mean
-        variance = centred.square().mean((2, 4), keepdim=True)
+        mean = self._mean(x)
+        centred = x - self._spread(mean)
+        variance = self._mean(centred.square())
         if self.cumulative:
             mean, variance = _accumulate(mean, variance)
-            centred = x - mean
-        weight, bias = (p.view(self.groups, -1, 1, 1) for p in (self.weight, self.bias))
-        return torch.addcmul(bias, centred, (variance + self.eps).rsqrt() * weight).flatten(1, 2).to(dtype)
+            centred = x - self._spread(mean)
+        scale = self._spread((variance + self.eps).rsqrt()) * self.weight[:, None, None]
+        return torch.addcmul(self.bias[:, None, None], centred, scale).to(dtype)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """(B, C, T, F) -> (B, G, 1, T, 1), G groups."""
+        return x.unflatten(1, (self.groups, -1)).mean((2, 4), keepdim=True)
+
+    def _spread(self, statistic: Tensor) -> Tensor:
+        """(B, G, 1, T, 1) -> (B, C, T, 1)."""
+        return statistic.expand(-1, -1, len(self.weight) // self.groups, -1, -1).flatten(1, 2)
 
 
 def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

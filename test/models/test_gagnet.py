@@ -147,9 +147,15 @@ def test_time_context_of_the_published_system(conf, past, future):
     assert seen_frames(model, frame=past + 3, frames=past + future + 6) == (past, future)
 
 
-@pytest.mark.parametrize("level", ["utterance", "cumulative", "none"])
-@pytest.mark.parametrize("kind", NORMS)
-@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    "causal, kind, level",
+    [
+        *((True, kind, "cumulative") for kind in NORMS),
+        (True, "cumulative", "none"),
+        (True, "cumulative", "utterance"),
+        (False, "cumulative", "cumulative"),
+    ],
+)
 def test_causal_means_what_it_says(causal, kind, level):
     model = build(norm=kind, causal=causal, level=level)
     assert model.causal == (causal and kind in CAUSAL and level != "utterance")
@@ -265,24 +271,6 @@ def test_gradients_in_silence_are_finite(kind):
     model = build(norm=kind).train()
     model(torch.zeros(2, 640)).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize("kind", ["instance", "batch", "cumulative"])
-def test_bfloat16_is_close(kind):
-    model, x = build(norm=kind), noise(2, 1_600)
-    with torch.no_grad():
-        expected = model(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = model(x)
-    assert found.dtype == torch.float32
-    assert (found - expected).square().mean() < 0.02 * expected.square().mean()
-
-
-@pytest.mark.parametrize("kind", ["instance", "cumulative"])
-def test_the_exported_program_computes_the_same(kind):
-    model, x = build(norm=kind, level="cumulative", q=1), noise(1, 640)
-    program = torch.export.export(model, (x,)).module()
-    torch.testing.assert_close(program(noise(1, 640, seed=1)), model(noise(1, 640, seed=1)))
 
 
 # ---------------------------------------------------------------- refusals
