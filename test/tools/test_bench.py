@@ -1,0 +1,39 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = "librispeech_mssnsd/train_lowlatency_causal_small"
+
+
+def bench(script, *words):
+    command = [sys.executable, ROOT / "tools" / "bench" / script, *words]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+
+
+def test_models_are_timed_against_their_plain_reading(tmp_path):
+    figures = tmp_path / "figures.json"
+    words = ["--batch_size", 1, "--seconds", 0.2, "--repeats", 1, "--json", figures]
+    done = bench("models.py", SMALL, "dns5/train_logmmse", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"| {SMALL} | 1,255,947 |" in done.stdout
+    results = json.loads(figures.read_text())["results"]
+    small, classical = results[SMALL], results["dns5/train_logmmse"]
+    assert small["difference"] < 1e-4 and small["training_ratio"] > 0 and small["real_time_ratio"] > 0
+    assert classical["real_time"] > 0 and classical["note"] == "no plain reading" and "training" not in classical
+
+
+def test_a_system_that_there_is_not_is_refused():
+    done = bench("models.py", "train_lowlatency_tiny")
+    assert done.returncode == 2 and "no configuration is called train_lowlatency_tiny" in done.stderr
+
+
+def test_training_steps_of_a_configuration_are_told_in_one_row(small_set, tmp_path):
+    figures = tmp_path / "figures.json"
+    words = ["--steps", 5, "--config", ROOT / "egs/mini/conf/train_lowlatency.yaml", "--train", small_set]
+    done = bench("train_steps.py", *words, "--batch_size", 2, "--crop_seconds", 0.5, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    assert "step 5/5  loss" in done.stderr and "| train_lowlatency | CPU" in done.stdout
+    told = json.loads(figures.read_text())
+    assert told["steps_per_second"] > 0 and told["peak_memory_mib"] > 100 and told["audio_seconds_per_step"] == 1.0
