@@ -36,4 +36,4 @@ def test_training_steps_of_a_configuration_are_told_in_one_row(small_set, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "step 5/5  loss" in done.stderr and "| train_lowlatency | CPU" in done.stdout
     told = json.loads(figures.read_text())
-    assert told["steps_per_second"] > 0 and told["peak_memory_mib"] > 100 and told["audio_seconds_per_step"] == 1.0
+    assert told["steps_per_second"] > 0 and told["peak_memory_mib"] > 100 and 0.5 < told["audio_seconds_per_step"] <= 1
