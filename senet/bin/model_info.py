@@ -24,7 +24,7 @@ def get_parser():
         action.required = False
     info = parser.add_argument_group("measurement")
     info.add_argument(
-        "--seconds", type=float, default=10.0, help="length of a recording, and of one to train on without crop_seconds"
+        "--seconds", type=float, default=4.0, help="length of a recording, and of one to train on without crop_seconds"
     )
     info.add_argument("--json", action="store_true", help="print all figures as JSON")
     return parser
@@ -108,9 +108,9 @@ def training_memory(args):
             model = train.build_model(args, "meta").train()
             objective = train.build_objective(args, model, "meta")
             num_samples = round(seconds * model.sample_rate)
-            batch = {name: torch.empty(args.batch_size, num_samples) for name in ("noisy", "clean", "noise")}
-            batch["lengths"] = torch.full((args.batch_size,), num_samples)
-            batch["ids"] = [""] * args.batch_size
+            size = args.batch_size * objective.passes
+            batch = {name: torch.empty(size, num_samples) for name in ("noisy", "clean", "noise")}
+            batch |= {"lengths": torch.full((size,), num_samples), "ids": [""] * size}
         objective.step(batch)  # makes the gradients and the optimiser's state
         memory.restart()
         objective.step(batch)

@@ -76,7 +76,7 @@ def macs(model: nn.Module, num_samples: int) -> Macs:
         model(torch.empty(1, num_samples, device="meta"))
     flops = counter.get_flop_counts()  # by module, "Global" for all, then by operation; a MAC is two of them
     by_kind = {"convolution": 0, "product": 0}
-    for operation, n in flops["Global"].items():
+    for operation, n in flops.get("Global", {}).items():
         by_kind["convolution" if operation is torch.ops.aten.convolution else "product"] += n // 2
     parts = {name: _of_part(flops, f"{type(model).__name__}.{name}") // 2 for name, _ in model.named_children()}
     parts[""] = sum(by_kind.values()) - sum(parts.values())
@@ -107,7 +107,7 @@ def whole_seconds(model: nn.Module) -> int:
 
 def frame_shift(model: nn.Module) -> int:
     """Samples from one frame, or window of samples, to the next; 1 for a model without."""
-    return model.stft.hop_length if hasattr(model, "stft") else getattr(model, "hop_length", 1)
+    return model.stft.hop_length if hasattr(model, "stft") else getattr(model, "window", 1)
 
 
 # ---------------------------------------------------------------- memory
@@ -193,8 +193,8 @@ def reach(model: nn.Module, seconds: float) -> Reach:
     framed = hasattr(model, "stft")
     step = model.stft.hop_length if framed else 1
     width = _width(model.stft.window) if framed else 1  # samples of a frame
-    touched = _touched_frames if framed else _touched_samples
-    model, length = copy.deepcopy(model).eval(), 16
+    touched, length = (_touched_frames, 16) if framed else (_touched_samples, 2 * getattr(model, "window", 8))
+    model = copy.deepcopy(model).eval()
     # oneDNN's kernels do not promise to keep a NaN.
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
         while True:
