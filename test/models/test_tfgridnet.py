@@ -178,6 +178,17 @@ def test_v3_runs_with_weights_of_another_transform():
     other.load_state_dict(model.state_dict())
 
 
+def test_v3_norms_the_channels_of_each_head_and_bin():
+    project, x = build(variant="v3").blocks[0].attention.query, noise(2, 5, 31, 8)
+    torch.nn.init.normal_(project.weight), torch.nn.init.normal_(project.bias)
+    heads = project.linear(x).chunk(2, 3)
+    for h, y in enumerate(heads):
+        y = torch.where(y > 0, y, 0.25 * y)
+        y = (y - y.mean(3, keepdim=True)) / (y.var(3, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        expected = y * project.weight[h, 0, 0] + project.bias[h, 0, 0]
+        torch.testing.assert_close(project(x)[:, h], expected, atol=1e-5, rtol=1e-4)
+
+
 def test_joining_is_the_inverse_of_cutting_for_equal_window_and_hop():
     """A v2 whose LSTM hands on its windows and whose linear layer is the identity returns the normalised input."""
     path = build(variant="v2", emb_hs=4, emb_dim=4, lstm_units=8).blocks[0].intra
