@@ -16,8 +16,8 @@ is added everywhere, which keeps digital silence finite; the synthesis is the le
 Known weaknesses: speech within the first 64 ms dulls the first syllable; after digital silence all is taken for speech
 until 1.5 s have passed.
 
-On 32 test pairs of VoiceBank-DEMAND (speaker p232) PESQ-WB rises from 1.79 to 2.00, SI-SDR from 6.0 to 10.7 dB, and STOI
-falls from 0.907 to 0.896, at a real-time factor of 0.02 on one CPU thread. Nothing was tuned on them.
+On 32 test pairs of VoiceBank-DEMAND (speaker p232) PESQ-WB rises from 1.79 to 2.00, SI-SDR from 6.0 to 10.7 dB, and
+STOI falls from 0.907 to 0.896, at a real-time factor of 0.02 on one CPU thread. Nothing was tuned on them.
 
 Shapes: B batch, T frames, F bins, N samples.
 """
