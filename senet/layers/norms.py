@@ -36,49 +36,81 @@ def norm(kind: str, channels: int, eps: float = 1e-5, groups: int = 1) -> nn.Mod
     return _KINDS[kind](channels, eps, groups)
 
 
-class GroupNorm(nn.GroupNorm):
-    """torch.nn.GroupNorm, the fastest on channels-last maps, that also takes a single value per group: one frame."""
+class MapNorm(nn.Module):
+    """``(x - mean) / sqrt(variance + eps) * weight + bias``, with statistics of each utterance and group of channels.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, F) -> the same."""
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-
-
-class FrameNorm(nn.Module):
-    """``(x - mean) / sqrt(variance + eps) * weight + bias``, with statistics of each frame and group of channels.
+    torch.nn.GroupNorm and InstanceNorm2d are not accurate or not fast on channels-last maps: on a CPU, the sums of the
+    first lose three digits on 30 s, and all of them where the mean is 1000 times the deviation; the second copies.
 
     Args:
         channels: C.
         eps: added to the variance, which is the biased one.
         groups: of neighbouring channels.
-        cumulative: take the statistics over the frames 0..t.
+        span: frames that the statistics of frame t are taken over: ``all``, ``one``: t alone, ``past``: 0..t.
     """
 
-    def __init__(self, channels: int, eps: float, groups: int = 1, cumulative: bool = False):
+    def __init__(self, channels: int, eps: float, groups: int, span: str):
         super().__init__()
-        self.eps, self.groups, self.cumulative = eps, groups, cumulative
+        self.eps, self.groups, self.span = eps, groups, span
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> the same."""
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x  # sums of thousands of values
-        mean = self._mean(x)
-        centred = x - self._spread(mean)
-        variance = self._mean(centred.square())
-        if self.cumulative:
-            mean, variance = _accumulate(mean, variance)
-            centred = x - self._spread(mean)
-        scale = self._spread((variance + self.eps).rsqrt()) * self.weight[:, None, None]
-        return torch.addcmul(self.bias[:, None, None], centred, scale).to(dtype)
+        normalise = self._by_past if self.span == "past" else self._by_span
+        return normalise(x, self.weight[:, None, None], self.bias[:, None, None]).to(dtype)
 
-    def _mean(self, x: Tensor) -> Tensor:
-        """(B, C, T, F) -> (B, G, 1, T, 1), G groups."""
-        return x.unflatten(1, (self.groups, -1)).mean((2, 4), keepdim=True)
+    def _by_span(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return _Normalise.apply(x, weight, bias, self.groups, self.span == "all", self.eps)
 
-    def _spread(self, statistic: Tensor) -> Tensor:
-        """(B, G, 1, T, 1) -> (B, C, T, 1)."""
-        return statistic.expand(-1, -1, len(self.weight) // self.groups, -1, -1).flatten(1, 2)
+    def _by_past(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        channels = x.shape[1]
+        mean = _mean(x, self.groups)
+        variance = _mean((x - _spread(mean, channels)).square(), self.groups)
+        mean, variance = _accumulate(mean, variance)
+        scale = (variance + self.eps).rsqrt()
+        return torch.addcmul(bias, x - _spread(mean, channels), _spread(scale, channels) * weight)
+
+
+class _Normalise(torch.autograd.Function):
+    """By the statistics of each frame or of all, with the gradient in closed form: it takes a third of autograd's time.
+
+    With y = (x - mean) / sqrt(variance + eps) and g the gradient by y: (g - mean(g) - y mean(g y)) / sqrt(...).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, all_frames: bool, eps: float) -> Tensor:
+        channels = x.shape[1]
+        centred = x - _spread(_mean(x, groups, all_frames), channels)
+        scale = _spread((_mean(centred.square(), groups, all_frames) + eps).rsqrt(), channels)
+        ctx.save_for_backward(centred, scale, weight)
+        ctx.groups, ctx.all_frames = groups, all_frames
+        return torch.addcmul(bias, centred, scale * weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        centred, scale, weight = ctx.saved_tensors
+        by_frame, product = grad.mean(3, keepdim=True), (grad * centred).mean(3, keepdim=True)  # B, C, T, 1
+        first, second = (
+            _spread(_mean(x * weight, ctx.groups, ctx.all_frames), x.shape[1]) for x in (by_frame, product)
+        )
+        second = second * scale.square()
+        by_input = (grad * weight).sub_(first).addcmul_(centred, second, value=-1).mul_(scale)
+        by_weight = (product * scale).sum((0, 2, 3))[:, None, None] * grad.shape[3]
+        by_bias = by_frame.sum((0, 2, 3))[:, None, None] * grad.shape[3]
+        return by_input, by_weight, by_bias, None, None, None
+
+
+def _mean(x: Tensor, groups: int, all_frames: bool = False) -> Tensor:
+    """(B, C, T, F) -> of each group of channels, (B, G, 1, T, 1), or over all frames (B, G, 1, 1, 1)."""
+    return x.unflatten(1, (groups, -1)).mean((2, 3, 4) if all_frames else (2, 4), keepdim=True)
+
+
+def _spread(statistic: Tensor, channels: int) -> Tensor:
+    """(B, G, 1, T, 1) -> (B, C, T, 1), because whole maps lose their memory format in operations with five axes."""
+    return statistic.expand(-1, -1, channels // statistic.shape[1], -1, -1).flatten(1, 2)
 
 
 def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,13 +126,13 @@ def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _KINDS = {
-    "instance": lambda channels, eps, groups: GroupNorm(channels, channels, eps),
+    "instance": lambda channels, eps, groups: MapNorm(channels, eps, channels, "all"),
     "instance_running": lambda channels, eps, groups: nn.InstanceNorm2d(
         channels, eps, affine=True, track_running_stats=True
     ),
     "batch": lambda channels, eps, groups: nn.BatchNorm2d(channels, eps),
-    "global": lambda channels, eps, groups: GroupNorm(groups, channels, eps),
-    "frame": lambda channels, eps, groups: FrameNorm(channels, eps, groups),
-    "cumulative_instance": lambda channels, eps, groups: FrameNorm(channels, eps, channels, cumulative=True),
-    "cumulative": lambda channels, eps, groups: FrameNorm(channels, eps, groups, cumulative=True),
+    "global": lambda channels, eps, groups: MapNorm(channels, eps, groups, "all"),
+    "frame": lambda channels, eps, groups: MapNorm(channels, eps, groups, "one"),
+    "cumulative_instance": lambda channels, eps, groups: MapNorm(channels, eps, channels, "past"),
+    "cumulative": lambda channels, eps, groups: MapNorm(channels, eps, groups, "past"),
 }

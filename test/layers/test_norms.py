@@ -70,7 +70,7 @@ def test_the_future_counts_only_where_it_is_said_to(kind):
     assert not torch.equal(before, after)
 
 
-@pytest.mark.parametrize("kind", ["cumulative", "cumulative_instance", "frame"])
+@pytest.mark.parametrize("kind", ["instance", "global", "frame", "cumulative_instance", "cumulative"])
 @pytest.mark.parametrize("offset", [0.0, 100.0, 3000.0])
 def test_a_large_mean_costs_no_more_than_its_own_rounding(kind, offset):
     layer, x = norm(kind, 4), maps(1, 4, 400, 8, offset=offset)
@@ -78,12 +78,12 @@ def test_a_large_mean_costs_no_more_than_its_own_rounding(kind, offset):
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-5 + 1e-6 * offset)
 
 
-@pytest.mark.parametrize("kind", ["cumulative", "cumulative_instance"])
+@pytest.mark.parametrize("kind", ["instance", "global", "cumulative_instance", "cumulative"])
 def test_statistics_do_not_drift_over_a_long_recording(kind):
     layer, x = norm(kind, 2), maps(1, 2, 50_000, 3, offset=5.0)
     last = layer(x)[0, :, -1].detach().numpy()
     seen = x[0].numpy().astype(np.float64)
-    axes = (1, 2) if kind == "cumulative_instance" else (0, 1, 2)
+    axes = (1, 2) if "instance" in kind else (0, 1, 2)
     mean, variance = (f(axis=axes, keepdims=True).reshape(-1, 1) for f in (seen.mean, seen.var))
     np.testing.assert_allclose(last, (seen[:, -1] - mean) / np.sqrt(variance + 1e-5), atol=1e-5)
 
