@@ -58,11 +58,12 @@ class MapNorm(nn.Module):
         """(B, C, T, F) -> the same."""
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x  # sums of thousands of values
-        normalise = self._by_past if self.span == "past" else self._by_span
-        return normalise(x, self.weight[:, None, None], self.bias[:, None, None]).to(dtype)
-
-    def _by_span(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return _Normalise.apply(x, weight, bias, self.groups, self.span == "all", self.eps)
+        weight, bias = self.weight[:, None, None], self.bias[:, None, None]
+        if self.span == "past":
+            y = self._by_past(x, weight, bias)
+        else:
+            y = _Normalise.apply(x, weight, bias, self.groups, self.span == "all", self.eps)
+        return y.to(dtype)
 
     def _by_past(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         channels = x.shape[1]
