@@ -112,6 +112,13 @@ class STFT(nn.Module):
         return F.pad(wave, (0, length - wave.shape[1]))
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """(B, n_fft, T) -> (B, n_fft + (T - 1) * hop_length)."""
-        size = self.n_fft + (frames.shape[2] - 1) * self.hop_length
-        return F.fold(frames, (1, size), (1, self.n_fft), stride=(1, self.hop_length))[:, 0, 0]
+        """(B, n_fft, T) -> (B, n_fft + (T - 1) * hop_length).
+
+        Hop by hop, because torch.compile of torch 2.13 makes wrong sums of F.fold where frames are not contiguous.
+        """
+        hop, hops = self.hop_length, -(-self.n_fft // self.hop_length)
+        parts = F.pad(frames.transpose(1, 2), (0, hops * hop - self.n_fft)).unflatten(2, (hops, hop))
+        wave = sum(
+            F.pad(part, (0, 0, k, hops - 1 - k)) for k, part in enumerate(parts.unbind(2))
+        )  # B, T + hops - 1, hop
+        return wave.flatten(1)[:, : self.n_fft + (frames.shape[2] - 1) * hop]

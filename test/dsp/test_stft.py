@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,15 @@ def test_the_inverse_amplifies_no_change_of_a_whole_signal(framing):
     change = torch.randn(spec.shape, dtype=spec.dtype, generator=torch.Generator().manual_seed(1))
     difference = stft.inverse(change, stft.whole(1600)).abs().max()
     assert difference < 20 * change.abs().mean() / stft.n_fft**0.5
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_transforms_are_the_same():
+    stft, x = STFT(32, 8, 24, "hamming", "full"), noise(2, 200)
+    spec = torch.view_as_real(stft(x))
+    compiled = torch.compile(lambda spec: stft.inverse(torch.view_as_complex(spec), 200))
+    for layout in (spec, spec.transpose(1, 2).contiguous().transpose(1, 2), spec.contiguous()):
+        torch.testing.assert_close(compiled(layout), x, atol=1e-5, rtol=0)
 
 
 def test_whole_is_the_least_number_of_hops_that_can_be_mirrored():
