@@ -11,7 +11,7 @@ give the same output; then they take turns in the same process, and the figures 
     ratio       senet's time over that of the plain reading: below 1 is faster
     memory      highest use of GPU memory in the training step, only with --device cuda
 
-A plain reading may be that of the network between the transforms; then both have senet's transforms around it.
+A plain reading may be that of a network of spectra or of windows; then senet's transforms stand around it as well.
 
     python tools/bench/models.py [train_lowlatency train_gagnet ...] [--batch_size 4] [--seconds 3] [--device cuda]
 
@@ -69,10 +69,15 @@ def plain_reading(model, dotted, conf):
         return None, f"the plain reading has no {', '.join(sorted(unknown))}"
     other = build(**{key: tuple(value) if isinstance(value, list) else value for key, value in conf.items()})
     module.load_weights(other, model)
-    return other if "spec" not in inspect.signature(other.forward).parameters else Between(model, other), None
+    takes = inspect.signature(other.forward).parameters
+    if "spec" in takes:
+        other = OfSpectra(model, other)
+    elif "z" in takes:
+        other = OfWindows(model, other)
+    return other, None
 
 
-class Between(nn.Module):
+class OfSpectra(nn.Module):
     """A network of spectra between the transforms of a senet model."""
 
     def __init__(self, model, network):
@@ -86,6 +91,23 @@ class Between(nn.Module):
         spec = self.analysis(F.pad(noisy, (0, self.whole(length) - length)))
         level = self.level(spec)
         return self.synthesis(self.decode(self.network(self.encode(spec, level)), level), length)
+
+
+class OfWindows(nn.Module):
+    """Generators of windows between the maps of a senet SEGAN, with its fixed code."""
+
+    def __init__(self, model, generators):
+        super().__init__()
+        self.generators = generators
+        self.window, self.encode, self.decode = model.window, model.encode, model.decode
+        self.register_buffer("z", model.fixed_z)
+
+    def forward(self, noisy):
+        length = noisy.shape[1]
+        encoded = F.pad(self.encode(noisy), (0, -length % self.window))
+        windows = encoded.unflatten(1, (-1, self.window)).flatten(0, 1)
+        result = self.generators.network(windows, self.z.expand(-1, len(windows), -1, -1))[-1]
+        return self.decode(result.view_as(encoded)[:, :length])
 
 
 def compare(networks, x):
@@ -147,6 +169,9 @@ def measure(dotted, conf, args):
     torch.manual_seed(0)
     model = config.build("models", dotted, conf).to(args.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    for parameter in parameters:
+        if parameter.ndim < 2:  # biases and gains, of which many are 0 at first and would hide a difference
+            parameter.data += 0.1 * torch.randn_like(parameter)
     figures = {"parameters": sum(p.numel() for p in parameters)}
     other, reason = plain_reading(model, dotted, conf)
     networks = [model] if other is None else [model, other.to(args.device)]
