@@ -8,3 +8,9 @@ class UserError(Exception):
     what was expected and what to do. Commands print it without a traceback and
     exit with status 1 (see ``senet.bin.run``).
     """
+
+
+def require_choice(where: str, value: str, choices):
+    """Refuse a value that is none of ``choices``; ``where`` names the class and the option."""
+    if value not in choices:
+        raise UserError(f"{where} is {value!r}, expected one of {', '.join(choices)}")

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from senet.errors import UserError
-
 FORMS = ("none", "utterance", "cumulative")
 
 
@@ -29,9 +27,3 @@ def rms_level(spec: Tensor, form: str) -> Tensor | None:
     else:
         power = power.cumsum(2) / frames
     return (power + 1e-10).sqrt()
-
-
-def check_form(form: str, model: str):
-    """Refuse a form that there is not, in the name of ``model``."""
-    if form not in FORMS:
-        raise UserError(f"{model}: level is {form!r}, expected one of {', '.join(FORMS)}")

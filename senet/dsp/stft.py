@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 
 WINDOWS = {
     "hann": torch.hann_window,
@@ -54,10 +54,8 @@ class STFT(nn.Module):
                 f"STFT: hop_length is {hop_length}, expected 1 to win_length / 2 = {win_length // 2} samples, "
                 "or the signal cannot be rebuilt from its frames"
             )
-        if window not in WINDOWS:
-            raise UserError(f"STFT: window is '{window}', expected {', '.join(WINDOWS)}")
-        if padding not in PADDINGS:
-            raise UserError(f"STFT: padding is '{padding}', expected {', '.join(PADDINGS)}")
+        require_choice("STFT: window", window, WINDOWS)
+        require_choice("STFT: padding", padding, PADDINGS)
         self.n_fft, self.hop_length, self.win_length, self.padding = n_fft, hop_length, win_length, padding
         self.options = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
         self.options |= {"window": window, "padding": padding}

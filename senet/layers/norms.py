@@ -15,7 +15,7 @@ Maps (B, C, T) take part as (B, C, T, 1).
 import torch
 from torch import Tensor, nn
 
-from senet.errors import UserError
+from senet.errors import require_choice
 
 CAUSAL = ("instance_running", "batch", "frame", "cumulative_instance", "cumulative")  # once trained
 
@@ -31,8 +31,7 @@ def norm(kind: str, channels: int, eps: float = 1e-5, groups: int = 1) -> nn.Mod
     Raises:
         UserError: there is no such kind.
     """
-    if kind not in _KINDS:
-        raise UserError(f"norm is '{kind}', expected {', '.join(_KINDS)}")
+    require_choice("norm", kind, _KINDS)
     return _KINDS[kind](channels, eps, groups)
 
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.dsp.compress import power_compress
+from senet.dsp.compress import power, power_compress
 from senet.dsp.stft import STFT
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.losses.waveform import valid
 
 
@@ -60,7 +60,7 @@ class Hybrid(nn.Module):
         difference = power_compress(est_spec, self.exponent, 1e-12) - power_compress(ref_spec, self.exponent, 1e-12)
         si_snr = _log_si_snr(est, ref).mean()
         terms = {
-            "complex": _clip_mean(difference.real.square() + difference.imag.square(), frames),
+            "complex": _clip_mean(power(difference), frames),
             "magnitude": _clip_mean((self._magnitude(est_spec) - self._magnitude(ref_spec)).square(), frames),
         }
         loss = sum(self.weights[name] * value for name, value in terms.items()) - self.si_snr_weight * si_snr
@@ -71,7 +71,7 @@ class Hybrid(nn.Module):
         return self.stft(F.pad(wave, (0, max(0, shortest - wave.shape[1]))))
 
     def _magnitude(self, spec: Tensor) -> Tensor:
-        return (spec.real.square() + spec.imag.square() + 1e-12) ** (self.mag_exponent / 2)
+        return (power(spec) + 1e-12) ** (self.mag_exponent / 2)
 
 
 class PlainSpectrum(nn.Module):
@@ -143,13 +143,12 @@ class PlainSpectrum(nn.Module):
 
 def _distance(option: str, name: str):
     distances = {"l1": torch.abs, "l2": torch.square}
-    if name not in distances:
-        raise UserError(f"PlainSpectrum: {option} is {name!r}, expected l1 or l2")
+    require_choice(f"PlainSpectrum: {option}", name, distances)
     return distances[name]
 
 
 def _magnitude(spec: Tensor) -> Tensor:
-    return (spec.real.square() + spec.imag.square() + 1e-7).sqrt()
+    return (power(spec) + 1e-7).sqrt()
 
 
 def _clip_mean(error: Tensor, frames: Tensor) -> Tensor:

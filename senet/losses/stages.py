@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from senet import config
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.losses.waveform import valid
 
 
@@ -79,8 +79,7 @@ class Progressive(Stages):
                 f"loss_conf.loss: Progressive mixes waveforms, but {loss} compares spectra; "
                 "take one of senet.losses.resynthesis or senet.losses.waveform"
             )
-        if target not in ("absolute", "absolute_max", "gain"):
-            raise UserError(f"loss_conf.target: '{target}' is none of absolute, absolute_max, gain")
+        require_choice("loss_conf.target", target, ("absolute", "absolute_max", "gain"))
         self.target, self.step_db = target, step_db
         self.needs = tuple(dict.fromkeys((*self.needs, "clean", "noisy")))
 

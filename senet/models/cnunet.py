@@ -29,7 +29,8 @@ As published: sizes, both wirings, the norm over the whole utterance (so the sys
 looks ahead), the output limited to +-1, in training too, where a sample beyond it gets no gradient.
 Different from the public code: the local skips of three decoder blocks come from their own part (there, three slips
 cross them: ``wiring="released"``); each frame is inverted by the inverse FFT cut to the window (there, by a
-pseudo-inverse; they differ only for spectra that no signal has); signals are padded to whole hops instead of cut.
+pseudo-inverse; they differ only for spectra that no signal has); signals are padded to whole hops instead of cut;
+NUNet leaves a bin without energy empty (there, its phase is 0).
 Ours: the norms per frame and cumulative, which make the systems causal; the widths are free.
 The abstract of CNUNet does not say that the attention stays in the outermost blocks only, nor that the encoder's way up
 is complex; the code does both.
@@ -42,13 +43,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.layers.conv import TimeConv
 from senet.layers.norms import CAUSAL, norm
 from senet.models.base import SpectralModel
 
 KERNEL = (2, 3)  # time x frequency
 EPS = 1e-8  # of the norms
+
+# In the public code these local skips of CNUNet come from the other part: encoder stage, level, decoder's part.
+CROSSED = {(4, 4, 1), (3, 4, 1), (2, 4, 0)}
 
 
 def join(maps: list[Tensor], parts: int = 1) -> Tensor:
@@ -308,9 +312,9 @@ class NestedUNet(SpectralModel):
         depths: levels of each encoder block, and in reverse order of each decoder block.
         norm: kind of the norms.
         clamp_training: limit the output while training too.
-        widths: name -> (channels, what has to divide them).
+        sizes: name -> (a size, what has to divide it).
     Raises:
-        UserError: the number of bins, or one of channels, cannot be divided as often as the network does.
+        UserError: the number of bins, or a width, cannot be divided as often as the network does, or nothing is left.
     """
 
     def __init__(
@@ -324,17 +328,19 @@ class NestedUNet(SpectralModel):
         depths: tuple[int, ...],
         norm: str,
         clamp_training: bool,
-        widths: dict[str, tuple[int, int]],
+        sizes: dict[str, tuple[int, int]],
     ):
-        halvings = max([stage + depth for stage, depth in enumerate(depths)] + [len(depths)])
+        for name, (size, divisor) in sizes.items():
+            if size < 1 or size % divisor:
+                raise UserError(f"{model}: {name} is {size}, expected {divisor}, {2 * divisor}, {3 * divisor}, ...")
+        if not depths or min(depths) < 1:
+            raise UserError(f"{model}: depths are {list(depths)}, expected at least one, all at least 1")
+        halvings = max(stage + depth for stage, depth in enumerate(depths))
         if n_fft < 1 or n_fft % (2 << halvings):
             raise UserError(
                 f"{model}: n_fft is {n_fft}, which makes {n_fft // 2} bins without DC; with depths {list(depths)} "
                 f"they are halved {halvings} times, so n_fft has to be a multiple of {2 << halvings}"
             )
-        for name, (width, divisor) in widths.items():
-            if width < 1 or width % divisor:
-                raise UserError(f"{model}: {name} is {width}, expected a multiple of {divisor}")
         latency = win_length if norm in CAUSAL else None
         super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "full"), latency)
         self.clamp_training = clamp_training
@@ -385,14 +391,15 @@ class CNUNet(NestedUNet):
         attention_frames: int = 32,
         clamp_training: bool = True,
     ):
-        _check("arithmetic", arithmetic, ("complex", "real"))
-        _check("wiring", wiring, ("consistent", "released"))
-        _check("attention", attention, ("outermost", "all", "none"))
-        widths = {"channels": (channels, 4), "inner": (inner, 8)}
+        require_choice("CNUNet: arithmetic", arithmetic, ("complex", "real"))
+        require_choice("CNUNet: wiring", wiring, ("consistent", "released"))
+        require_choice("CNUNet: attention", attention, ("outermost", "all", "none"))
+        sizes = {"channels": (channels, 4), "inner": (inner, 8)}
+        sizes |= {"dense_layers": (dense_layers, 1), "attention_frames": (attention_frames, 1)}
         super().__init__(
-            "CNUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, widths
+            "CNUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, sizes
         )
-        self.crossed = CROSSED if wiring == "released" else {}
+        self.crossed = CROSSED if wiring == "released" else set()
         if self.crossed and tuple(depths) != (6, 5, 4, 4, 4, 3):
             raise UserError(f"CNUNet: wiring is 'released' with depths {list(depths)}, expected [6, 5, 4, 4, 4, 3]")
 
@@ -451,10 +458,6 @@ class CNUNet(NestedUNet):
         return x
 
 
-# Encoder stage, local skip and decoder part whose skip comes from the other part in the public code.
-CROSSED = {(4, 4, 1), (3, 4, 1), (2, 4, 0)}
-
-
 class NUNet(NestedUNet):
     """Nested U-Net on magnitudes; the defaults are NUNet-TLS, both switches off its baseline.
 
@@ -490,9 +493,10 @@ class NUNet(NestedUNet):
         norm: str = "global",
         clamp_training: bool = True,
     ):
-        widths = {"channels": (channels, 2), "inner": (inner, 2)}
+        sizes = {"channels": (channels, 2), "inner": (inner, 2)}
+        sizes |= {"dense_layers": (dense_layers, 1), "attention_frames": (attention_frames, 1)}
         super().__init__(
-            "NUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, widths
+            "NUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, sizes
         )
         conf = {"channels": channels, "inner": inner, "dense_layers": dense_layers, "kind": norm}
         conf["attention"] = attention_frames if ctfa else 0
@@ -529,8 +533,3 @@ def _downsample(channels: int, parts: int = 1) -> TimeConv:
 def _upsample(channels: int, parts: int = 1) -> nn.ConvTranspose2d:
     """To twice the bins (UP)."""
     return nn.ConvTranspose2d(channels, channels, (1, 3), (1, 2), (0, 1), (0, 1), groups=parts)
-
-
-def _check(name: str, value: str, expected: tuple[str, ...]):
-    if value not in expected:
-        raise UserError(f"CNUNet: {name} is {value!r}, expected {', '.join(expected)}")

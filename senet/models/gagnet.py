@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.compress import power_compress
-from senet.dsp.spectral_level import check_form, rms_level
+from senet.dsp.spectral_level import FORMS, rms_level
 from senet.dsp.stft import STFT
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.layers import norms
 from senet.layers.conv import TimeConv
 from senet.models.base import SpectralModel
@@ -89,11 +89,11 @@ class GaGNet(SpectralModel):
         glance: str = "sigmoid",
         gaze: str = "separate",
     ):
-        check_form(level, "GaGNet")
-        _check("encoder", encoder, DEPTHS)
-        _check("inner_skip", inner_skip, ("cat", "add"))
-        _check("glance", glance, GAINS)
-        _check("gaze", gaze, ("separate", "squeezed"))
+        require_choice("GaGNet: level", level, FORMS)
+        require_choice("GaGNet: encoder", encoder, DEPTHS)
+        require_choice("GaGNet: inner_skip", inner_skip, ("cat", "add"))
+        require_choice("GaGNet: glance", glance, GAINS)
+        require_choice("GaGNet: gaze", gaze, ("separate", "squeezed"))
         if not 0 < exponent <= 1:
             raise UserError(f"GaGNet: exponent is {exponent}, expected more than 0 and at most 1")
         if not causal and any((kd1 - 1) * dilation % 2 for dilation in dilations):
@@ -304,8 +304,3 @@ def _fit(n_fft: int, depths: tuple[int, ...], kernels: tuple[tuple[int, int], ..
         if wrong is None and ((width + 1) % 2**depth or width + 1 < 2 ** (depth + 1)):
             wrong = layer
     return bins, wrong
-
-
-def _check(option: str, value: str, choices):
-    if value not in choices:
-        raise UserError(f"GaGNet: {option} is {value!r}, expected one of {', '.join(choices)}")

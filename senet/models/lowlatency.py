@@ -34,11 +34,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet.dsp import spectral_level
 from senet.dsp.compress import compress_magnitude, power_compress
 from senet.dsp.phase import FORMS, delta_phasor
-from senet.dsp.spectral_level import check_form, rms_level
+from senet.dsp.spectral_level import rms_level
 from senet.dsp.stft import STFT
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.layers.conv import TimeConv
 from senet.models.base import SpectralModel
 
@@ -98,12 +99,12 @@ class LowLatencyNet(SpectralModel):
         mask: str = "ri_sigmoid",
         mask_bound: float = 2.0,
     ):
-        _check("inputs", inputs, ("complex", "magnitude"))
-        _check("delta_phase", delta_phase, ("none", *FORMS))
-        _check("delta_encoding", delta_encoding, ("cossin", "angle"))
-        check_form(level, "LowLatencyNet")
-        _check("lookahead_form", lookahead_form, ("distributed", "delayed"))
-        _check("mask", mask, tuple(MASKS))
+        require_choice("LowLatencyNet: inputs", inputs, ("complex", "magnitude"))
+        require_choice("LowLatencyNet: delta_phase", delta_phase, ("none", *FORMS))
+        require_choice("LowLatencyNet: delta_encoding", delta_encoding, ("cossin", "angle"))
+        require_choice("LowLatencyNet: level", level, spectral_level.FORMS)
+        require_choice("LowLatencyNet: lookahead_form", lookahead_form, ("distributed", "delayed"))
+        require_choice("LowLatencyNet: mask", mask, tuple(MASKS))
         if lookahead < 0 or (lookahead and not causal):
             raise UserError(f"LowLatencyNet: lookahead is {lookahead}, expected 0, or more with causal: true")
         latency = win_length + lookahead * hop_length if causal and level != "utterance" else None
@@ -211,8 +212,3 @@ def _share(lookahead: int, most: list[int]) -> list[int]:
     for limit in most:
         shares.append(min(limit, lookahead - sum(shares)))
     return shares
-
-
-def _check(option: str, value: str, choices: tuple[str, ...]):
-    if value not in choices:
-        raise UserError(f"LowLatencyNet: {option} is {value!r}, expected one of {', '.join(choices)}")

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from senet.dsp.emphasis import de_emphasis, pre_emphasis
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 
 CHANNELS = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
 FADES = {"hann": torch.hann_window, "triangular": torch.bartlett_window}  # rise and fall add up to 1
@@ -109,9 +109,9 @@ class SEGAN(nn.Module):
         emphasis: float = 0.95,
     ):
         super().__init__()
-        _check_one_of("z", z, ("fixed", "random", "zeros", "none"))
-        _check_one_of("merge", merge, ("concat", "sum"))
-        _check_one_of("overlap", overlap, ("none", *FADES))
+        require_choice("segan: z", z, ("fixed", "random", "zeros", "none"))
+        require_choice("segan: merge", merge, ("concat", "sum"))
+        require_choice("segan: overlap", overlap, ("none", *FADES))
         _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
         if num_stages < 1:
             raise UserError(f"num_stages is {num_stages}, expected at least 1")
@@ -322,8 +322,8 @@ class Discriminator(nn.Module):
         window: int = 16384,
     ):
         super().__init__()
-        _check_one_of("norm", norm, tuple(NORMS))
-        _check_one_of("vbn_ref", vbn_ref, ("current_real", "fixed"))
+        require_choice("segan: norm", norm, tuple(NORMS))
+        require_choice("segan: vbn_ref", vbn_ref, ("current_real", "fixed"))
         _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
         self.norm, self.vbn_ref, self.window = norm, vbn_ref, window
         self.convs = nn.ModuleList(
@@ -603,14 +603,9 @@ def _init_conv(conv: nn.Module):
         nn.init.zeros_(conv.bias)
 
 
-def _check_one_of(option: str, value: str, choices: tuple[str, ...]):
-    if value not in choices:
-        raise UserError(f"segan: {option} is {value!r}, expected one of {', '.join(choices)}")
-
-
 def _check_sizes(window, channels, kernel, stride, padding, attention=(), least_channels=1, least_frames=1):
     """Refuse sizes for which some layer has no whole number of frames, or too few."""
-    _check_one_of("padding", padding, tuple(PADDINGS))
+    require_choice("segan: padding", padding, tuple(PADDINGS))
     layers, step = len(channels), stride ** len(channels)
     if stride < 2 or kernel < stride:
         raise UserError(f"segan: kernel is {kernel}, stride {stride}; expected 2 <= stride <= kernel")

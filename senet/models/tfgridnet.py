@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
 from senet.layers.norms import norm
 from senet.models.base import SpectralModel
 
@@ -89,9 +89,9 @@ class TFGridNet(SpectralModel):
         variant: str = "v1",
         progressive: bool = False,
     ):
-        _check("frontend", frontend, FRONTENDS)
-        _check("qk_rounding", qk_rounding, tuple(ROUNDINGS))
-        _check("variant", variant, VARIANTS)
+        require_choice("TFGridNet: frontend", frontend, FRONTENDS)
+        require_choice("TFGridNet: qk_rounding", qk_rounding, tuple(ROUNDINGS))
+        require_choice("TFGridNet: variant", variant, VARIANTS)
         if not 1 <= emb_hs <= emb_ks:
             raise UserError(f"TFGridNet: emb_hs is {emb_hs}, expected 1 to emb_ks = {emb_ks}")
         if emb_dim % n_heads:
@@ -283,8 +283,3 @@ class HeadProjection(nn.Module):
         x = self.linear(x).unflatten(3, (len(self.slope), -1)).permute(0, 3, 1, 2, 4)
         x = F.prelu(x, self.slope)
         return F.layer_norm(x, self.normalized, eps=1e-5) * self.weight + self.bias
-
-
-def _check(option: str, value: str, accepted: tuple[str, ...]):
-    if value not in accepted:
-        raise UserError(f"TFGridNet: {option} is '{value}', expected {', '.join(accepted)}")

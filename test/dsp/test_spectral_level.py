@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from senet.dsp.spectral_level import check_form, rms_level
+from senet.dsp.spectral_level import rms_level
 from senet.dsp.stft import STFT
-from senet.errors import UserError
 
 
 def spectra(*shape):
@@ -51,8 +50,3 @@ def test_silence_stays_silence_with_finite_gradients(form):
     assert scaled.abs().max() == 0
     torch.view_as_real(scaled).sum().backward()
     assert torch.isfinite(torch.view_as_real(spec.grad)).all()
-
-
-def test_unknown_forms_are_refused():
-    with pytest.raises(UserError, match="Net: level is 'peak', expected one of none, utterance, cumulative"):
-        check_form("peak", "Net")

@@ -136,7 +136,8 @@ def test_whole_is_the_least_number_of_hops_that_can_be_mirrored():
 
 
 @pytest.mark.parametrize(
-    "names, found", [(("blackman",), "window is 'blackman'"), (("hann", "valid"), "padding is 'valid', expected zeros")]
+    "names, found",
+    [(("blackman",), "window is 'blackman'"), (("hann", "valid"), "padding is 'valid', expected one of zeros")],
 )
 def test_unknown_windows_and_paddings_are_refused(names, found):
     with pytest.raises(UserError, match=found):

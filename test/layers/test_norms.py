@@ -116,5 +116,5 @@ def test_gradients_are_those_of_finite_differences_and_finite_in_silence(kind):
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(UserError, match="norm is 'layer', expected instance, .* cumulative"):
+    with pytest.raises(UserError, match="norm is 'layer', expected one of instance, .* cumulative"):
         norm("layer", 4)

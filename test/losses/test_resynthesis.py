@@ -113,7 +113,7 @@ def test_silence_gives_finite_gradients(length):
     [
         ({"magnitude_weight": 0.0, "complex_weight": 0.0}, "expected none below 0 and one above"),
         ({"time_weight": -1.0}, r"are \[1.0, 1.0, -1.0\]"),
-        ({"spectrum_distance": "l3"}, "spectrum_distance is 'l3', expected l1 or l2"),
+        ({"spectrum_distance": "l3"}, "spectrum_distance is 'l3', expected one of l1, l2"),
     ],
 )
 def test_weights_and_distances_that_mean_nothing_are_refused(conf, message):

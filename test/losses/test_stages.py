@@ -114,5 +114,5 @@ def test_progressive_learning_on_spectra_is_refused():
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="'relative' is none of absolute, absolute_max, gain"):
+    with pytest.raises(UserError, match="is 'relative', expected one of absolute, absolute_max, gain"):
         Progressive("waveform.L1", target="relative")

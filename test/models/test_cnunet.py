@@ -308,11 +308,13 @@ def test_the_output_is_limited_in_training_as_chosen(clamp_training):
     [
         (CNUNet, {"n_fft": 480, "win_length": 400}, "n_fft is 480, which makes 240 bins.*multiple of 512"),
         (NUNet, {"depths": (9,)}, "halved 9 times, so n_fft has to be a multiple of 1024"),
-        (CNUNet, {"channels": 30}, "channels is 30, expected a multiple of 4"),
-        (CNUNet, {"inner": 12}, "inner is 12, expected a multiple of 8"),
-        (NUNet, {"inner": 0}, "inner is 0, expected a multiple of 2"),
-        (CNUNet, {"norm": "layer"}, "norm is 'layer', expected instance, "),
-        (CNUNet, {"attention": "some"}, "attention is 'some', expected outermost, all, none"),
+        (CNUNet, {"channels": 30}, "channels is 30, expected 4, 8, 12, "),
+        (CNUNet, {"inner": 12}, "inner is 12, expected 8, 16, 24"),
+        (NUNet, {"inner": 0}, "inner is 0, expected 2, 4, 6"),
+        (CNUNet, {"attention_frames": 0}, "attention_frames is 0, expected 1, 2, 3"),
+        (NUNet, {"depths": (2, 0)}, r"depths are \[2, 0\], expected at least one, all at least 1"),
+        (CNUNet, {"norm": "layer"}, "norm is 'layer', expected one of instance, "),
+        (CNUNet, {"attention": "some"}, "attention is 'some', expected one of outermost, all, none"),
         (CNUNet, {"wiring": "released", "depths": (2, 1)}, r"expected \[6, 5, 4, 4, 4, 3\]"),
     ],
 )

@@ -287,7 +287,7 @@ def test_gradients_in_silence_are_finite(kind):
         ({"win_length": 400}, "win_length is 400, expected 2 to n_fft"),
         ({"exponent": 0.0}, "exponent is 0.0, expected more than 0 and at most 1"),
         ({"causal": False, "kd1": 2}, "kd1 is 2, expected an odd number with causal: false"),
-        ({"norm": "layer"}, "norm is 'layer', expected instance"),
+        ({"norm": "layer"}, "norm is 'layer', expected one of instance"),
         ({"level": "peak"}, "level is 'peak', expected one of none, utterance, cumulative"),
         ({"encoder": "u3"}, "encoder is 'u3', expected one of u2, plain"),
         ({"inner_skip": "sum"}, "inner_skip is 'sum', expected one of cat, add"),

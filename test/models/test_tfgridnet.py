@@ -252,9 +252,9 @@ def test_one_pair_is_learnt_to_15_db(frontend, steps):
 @pytest.mark.parametrize(
     "conf, message",
     [
-        ({"frontend": "complex"}, "frontend is 'complex', expected phase, ri"),
-        ({"variant": "v4"}, "variant is 'v4', expected v1, v2, v3"),
-        ({"qk_rounding": "up"}, "qk_rounding is 'up', expected floor, ceil"),
+        ({"frontend": "complex"}, "frontend is 'complex', expected one of phase, ri"),
+        ({"variant": "v4"}, "variant is 'v4', expected one of v1, v2, v3"),
+        ({"qk_rounding": "up"}, "qk_rounding is 'up', expected one of floor, ceil"),
         ({"emb_hs": 5}, "emb_hs is 5, expected 1 to emb_ks = 4"),
         ({"emb_dim": 9}, "emb_dim is 9, expected a multiple of n_heads = 2"),
         ({"approx_qk_dim": 30}, "approx_qk_dim is 30, expected at least the 31 bins"),
