@@ -1,10 +1,13 @@
 """Fixtures for all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for reduced.py
 
 
 @pytest.fixture(scope="session")

@@ -1,59 +1,30 @@
-"""Every training configuration of every recipe, as the train command builds it, with a small network.
-
-A new egs/*/conf/train_*.yaml is tested without being listed here; a new model should get small sizes in REDUCED.
-"""
-
-from pathlib import Path
+"""Every training configuration of every recipe, as the train command builds it, with a small network."""
 
 import pytest
 import torch
+from reduced import CONFIGS, config_id, reduced
 
 from senet import config
 from senet.bin.train import build_model, build_objective, get_parser, open_data, resolve_options
 from senet.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(ROOT.glob("egs/*/conf/train_*.yaml"))
-REDUCED = {
-    "cnunet.CNUNet": {"channels": 8, "inner": 8, "depths": (2, 1), "dense_layers": 2},
-    "cnunet.NUNet": {"channels": 8, "inner": 4, "depths": (2, 1), "dense_layers": 2},
-    "gagnet.GaGNet": {"channels": 8, "d_feat": 32, "cd1": 8, "p": 1, "dilations": (1, 2)},
-    "lowlatency.LowLatencyNet": {"channels": 4, "maps": 2, "lstm_units": 24, "fc_units": 24},
-    "tfgridnet.TFGridNet": {"emb_dim": 4, "lstm_units": 6, "n_heads": 2, "approx_qk_dim": 514},
-}
-
-
-def config_id(path):
-    return f"{path.parts[-3]}-{path.stem}"
-
 
 @pytest.fixture(params=CONFIGS, ids=config_id)
 def args(request):
     """The options of one configuration, with a reduced network."""
-    return reduced(request.param)
+    return options_of(request.param)
 
 
-def reduced(path):
+def options_of(path):
     parser = get_parser()
-    args = parser.parse(["--config", str(path), "--train", "train", "--valid", "valid", "--expdir", "exp"])
-    args.model_conf = args.model_conf | REDUCED.get(args.model, {})
+    args = parser.parse([*reduced(path), "--train", "train", "--valid", "valid", "--expdir", "exp"])
     resolve_options(args, parser)
-    if args.objective == "adversarial":
-        discriminator, conf = (args.objective_conf.get(key) for key in ("discriminator", "discriminator_conf"))
-        conf = config.resolve("models", discriminator, conf)
-        args.model_conf, conf = thin(args.model_conf), thin(conf)
-        args.objective_conf = args.objective_conf | {"discriminator_conf": conf}
     return args
-
-
-def thin(conf):
-    """Few channels in as many layers, as attention is placed by a layer's number."""
-    return conf | {"channels": [max(4, c // 64) for c in conf["channels"]], "window": 8192}
 
 
 def one_of_each(*options):
     """Configurations that differ in these options, the last of those that are alike: variants follow defaults."""
-    return list({str([getattr(reduced(path), name) for name in options]): path for path in CONFIGS}.values())
+    return list({str([getattr(options_of(path), name) for name in options]): path for path in CONFIGS}.values())
 
 
 @pytest.fixture
@@ -179,7 +150,7 @@ def test_finite_gradients_reach_every_parameter(learning, args):
 
 def build_reduced(path):
     torch.manual_seed(0)
-    args = reduced(path)
+    args = options_of(path)
     return args, build_model(args, "cpu").eval()
 
 
@@ -231,7 +202,7 @@ def test_an_exported_model_gives_the_same(path):
 
 @pytest.mark.parametrize("path", one_of_each("model"), ids=config_id)
 def test_mistyped_and_unknown_options_are_refused_with_what_fits(path):
-    args = reduced(path)
+    args = options_of(path)
     option = list(args.model_conf)[-1]
     for wrong, message in [
         ({option + "s": 1}, f"has no '{option}s'; did you mean '{option}'"),
@@ -244,7 +215,7 @@ def test_mistyped_and_unknown_options_are_refused_with_what_fits(path):
 
 @pytest.mark.parametrize("path", one_of_each("model"), ids=config_id)
 def test_data_of_another_rate_are_refused_with_both_rates(path, small_set):
-    args = reduced(path)
+    args = options_of(path)
     args.train = args.valid = small_set
     args.batch_size = 1
     model = build_model(args, "cpu")
