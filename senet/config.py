@@ -277,7 +277,7 @@ _OPTION = {
 }
 
 
-def build(kind, dotted, conf=None, **extra):
+def build(kind, dotted, conf=None, *, option=None, **extra):
     """Make the object that a configuration names.
 
     Args:
@@ -285,30 +285,33 @@ def build(kind, dotted, conf=None, **extra):
             ``"torch.optim.lr_scheduler"``.
         dotted: module and class below it, ``"lowlatency.LowLatencyNet"`` or ``"Adam"``.
         conf: keyword arguments from the configuration; checked and converted.
+        option: what the configuration calls the class, for messages, and with ``_conf`` its arguments; None: as in the
+            train command.
         extra: keyword arguments from the program; not open to the configuration.
     Raises:
         UserError: no such class, unknown key (with the accepted ones), wrong type, missing value, or a value that the
             class refuses.
     """
-    cls = locate(kind, dotted)
-    values = _checked(kind, cls, conf or {}, extra)
+    option = option or _OPTION.get(kind, kind)
+    cls = locate(kind, dotted, option)
+    values = _checked(f"{option}_conf", cls, conf or {}, extra)
     try:
         return cls(**values, **extra)
     except ValueError as error:  # torch's way to refuse a size of 0 or a negative learning rate
-        raise UserError(f"{_OPTION.get(kind, kind)}_conf: {cls.__name__} refuses its values: {error}") from error
+        raise UserError(f"{option}_conf: {cls.__name__} refuses its values: {error}") from error
 
 
 def resolve(kind, dotted, conf=None):
     """``conf`` checked and filled up with the class's plain defaults, ready for YAML."""
-    cls = locate(kind, dotted)
-    values = {n: p.default for n, p in _parameters(cls).items() if _is_plain(p.default)}
-    return {k: _listed(v) for k, v in (values | _checked(kind, cls, conf or {}, None)).items()}
-
-
-def locate(kind, dotted):
-    """The class at ``dotted`` in a package; UserError lists what is there."""
-    package = kind if kind.startswith("torch.") else f"senet.{kind}"
     option = _OPTION.get(kind, kind)
+    cls = locate(kind, dotted, option)
+    values = {n: p.default for n, p in _parameters(cls).items() if _is_plain(p.default)}
+    return {k: _listed(v) for k, v in (values | _checked(f"{option}_conf", cls, conf or {}, None)).items()}
+
+
+def locate(kind, dotted, option):
+    """The class at ``dotted`` in a package; UserError names the option and lists what is there."""
+    package = kind if kind.startswith("torch.") else f"senet.{kind}"
     module_name, _, class_name = str(dotted).rpartition(".")
     full = f"{package}.{module_name}" if module_name else package
     if not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", str(dotted)):
@@ -340,13 +343,12 @@ def _parameters(cls):
     return {n: p for n, p in inspect.signature(cls).parameters.items() if p.kind not in skip}
 
 
-def _checked(kind, cls, conf, extra):
-    """``conf`` with every value converted to what ``cls`` takes.
+def _checked(option, cls, conf, extra):
+    """``conf``, the mapping that ``option`` names, with every value converted to what ``cls`` takes.
 
     ``extra=None`` means that the program's own arguments are not known yet: missing
     values are then not complained about.
     """
-    option = f"{_OPTION.get(kind, kind)}_conf"
     takes = {n: p for n, p in _parameters(cls).items() if n not in (extra or {})}
     try:
         hints = typing.get_type_hints(cls.__init__)

@@ -14,3 +14,12 @@ def require_choice(where: str, value: str, choices):
     """Refuse a value that is none of ``choices``; ``where`` names the class and the option."""
     if value not in choices:
         raise UserError(f"{where} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def require_positive(where: str, **sizes: int | tuple[int, ...]):
+    """Refuse a size, or a list of sizes, with a number below 1; ``where`` names the class, keywords the options."""
+    for name, size in sizes.items():
+        if isinstance(size, list | tuple) and min(size, default=1) < 1:
+            raise UserError(f"{where}: {name} has {min(size)}, expected sizes of at least 1")
+        if not isinstance(size, list | tuple) and size < 1:
+            raise UserError(f"{where}: {name} is {size}, expected at least 1")

@@ -178,6 +178,20 @@ def test_wrong_values_name_key_found_and_expected(classes, key, value, message):
         config.build("models", "toy.Net", {key: value})
 
 
+@pytest.mark.parametrize(
+    ("dotted", "conf", "message"),
+    [
+        ("toy.Nett", {}, "^objective_conf.judge: 'toy.Nett' not found: .* did you mean 'Net'"),
+        ("toy.Net", {"epz": 1}, "^objective_conf.judge_conf: Net has no 'epz'; did you mean 'eps'"),
+        ("toy.Net", {"eps": "x"}, "^objective_conf.judge_conf.eps: expected float"),
+        ("toy.Named", {}, "^objective_conf.judge_conf: Named needs a value for size, device"),
+    ],
+)
+def test_messages_call_a_class_as_its_configuration_does(classes, dotted, conf, message):
+    with pytest.raises(UserError, match=message):
+        config.build("models", dotted, conf, option="objective_conf.judge")
+
+
 def test_the_program_s_own_arguments_are_not_open_to_the_configuration(classes):
     assert config.build("models", "toy.Named", {"size": 3}, device="cpu").values == (3, "cpu")
     with pytest.raises(UserError, match="Named has no 'device'; It takes size"):
