@@ -68,7 +68,12 @@ def get_parser():
         default="epoch",
         help="when the scheduler advances (ReduceLROnPlateau: always by the validation loss)",
     )
-    what.add_argument("--warmup_steps", type=int, default=0, help="updates over which the learning rate rises linearly")
+    what.add_argument(
+        "--warmup_steps",
+        type=int,
+        default=0,
+        help="updates over which the learning rate rises linearly; a scheduler of interval step begins after them",
+    )
     what.add_argument("--grad_clip", type=float, default=5.0, help="largest norm of the gradient; 0: any")
     what.add_argument(
         "--ema_decay",

@@ -15,7 +15,8 @@ class Updater:
         scheduler, scheduler_conf: class of torch.optim.lr_scheduler and its arguments; None for a constant rate.
             ReduceLROnPlateau follows the validation loss.
         scheduler_interval: "epoch" or "step", when the other schedulers advance.
-        warmup_steps: the rate rises linearly over so many updates, whatever the scheduler says.
+        warmup_steps: the rate rises linearly over so many updates. A scheduler of interval "step" begins after them; the
+            other schedulers count their epochs from the start of training.
         grad_clip: largest norm of the gradient; 0 leaves it as it is.
     """
 
@@ -107,7 +108,8 @@ class Updater:
         for group, lr in zip(self.optimizer.param_groups, scheduled, strict=True):
             group["lr"] = lr  # schedulers multiply what they find, so they must find their own
         self.updates += 1
-        if self.scheduler and self.scheduler_interval == "step" and not self._on_plateau():
+        by_step = self.scheduler and self.scheduler_interval == "step" and not self._on_plateau()
+        if by_step and self.updates >= self.warmup_steps:
             self.scheduler.step()
 
     def _warmup(self):

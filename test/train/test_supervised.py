@@ -1,5 +1,7 @@
 """The supervised objective: domains, references, stored spectra, clipping, warm-up."""
 
+import math
+
 import pytest
 import torch
 from toys import SquaredError, TinyNet, ToyBatches, supervised
@@ -105,19 +107,39 @@ def test_the_gradient_is_clipped_and_its_norm_before_that_is_told(grad_clip, mov
     assert norm > 0.1
 
 
-def test_the_learning_rate_warms_up_under_the_scheduler():
-    objective = supervised(
-        warmup_steps=4, scheduler="StepLR", scheduler_conf={"step_size": 2, "gamma": 0.5}, scheduler_interval="step",
-        optim="SGD", optim_conf={"lr": 0.8},
-    )  # fmt: skip
-    used, shown = [], []
+def rates_used(updates, **options):
+    """The learning rate of each update, as the optimiser met it and as the objective told it before."""
+    objective, used, shown = supervised(optim="SGD", **options), [], []
     objective.updater.optimizer.register_step_pre_hook(
         lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"])
     )
-    for i in range(6):
+    batch = ToyBatches([4])[0, 0]
+    for _ in range(updates):
         shown.append(objective.lr)
-        objective.step(ToyBatches([4] * 6)[0, i])
-    assert used == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.2, 0.2]) and shown == pytest.approx(used)
+        objective.step(batch)
+    assert shown == used
+    return used
+
+
+STEPWISE = {"scheduler_interval": "step", "optim_conf": {"lr": 0.8}}
+
+
+def test_a_scheduler_by_steps_begins_after_the_warm_up():
+    schedule = {"scheduler": "StepLR", "scheduler_conf": {"step_size": 2, "gamma": 0.5}} | STEPWISE
+    assert rates_used(4, **schedule) == pytest.approx([0.8, 0.8, 0.4, 0.4])
+    assert rates_used(7, **schedule, warmup_steps=4) == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.4, 0.4])
+
+
+def test_warm_up_and_cosine_are_the_published_schedule():
+    """max s / warm, then min + (1 + cos(pi (s - warm) / (end - warm))) (max - min) / 2, for update s = 1, 2, ..."""
+    top, least, warm, end = 0.8, 0.01, 5, 30
+    cosine = {"scheduler": "CosineAnnealingLR", "scheduler_conf": {"T_max": end - warm, "eta_min": least}}
+    expected = [
+        top * s / warm if s < warm else least + (1 + math.cos(math.pi * (s - warm) / (end - warm))) / 2 * (top - least)
+        for s in range(1, end + 1)
+    ]
+    assert rates_used(end, **cosine, **STEPWISE, warmup_steps=warm) == pytest.approx(expected)
+    assert expected[warm - 1] == top and expected[-1] == pytest.approx(least)
 
 
 def test_the_plateau_scheduler_follows_the_validation_loss_only():
