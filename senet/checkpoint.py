@@ -169,18 +169,19 @@ def load_mean(folder, which, count, entry="model", map_location="cpu"):
     return {name: mean(name, newest) for name, newest in states[-1].items()}
 
 
-def require_fit(expected, found):
+def require_fit(expected, found, what="model"):
     """Refuse tensors of another model or configuration, naming the first that differs.
 
     Args:
         expected, found: dicts of tensors: the model's, and the checkpoint's.
+        what: "model", or another network, for messages.
     """
     for name in [*expected, *(n for n in found if n not in expected)]:
         shapes = [tuple(state[name].shape) if name in state else "absent" for state in (found, expected)]
         if shapes[0] != shapes[1]:
             raise UserError(
-                f"the checkpoint is of another model: '{name}' is {shapes[0]} in the checkpoint and {shapes[1]} in the "
-                "model; config.yaml was changed after training, or two experiments were mixed"
+                f"the checkpoint is of another {what}: '{name}' is {shapes[0]} in the checkpoint and {shapes[1]} in "
+                f"the {what}; config.yaml was changed after training, or two experiments were mixed"
             )
 
 

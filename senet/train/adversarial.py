@@ -29,8 +29,8 @@ import logging
 
 import torch
 
-from senet import config
-from senet.errors import UserError
+from senet import checkpoint, config
+from senet.errors import UserError, require_choice
 from senet.losses.waveform import L1
 from senet.train.ema import Weights
 from senet.train.log import Mean
@@ -58,10 +58,10 @@ class Adversarial:
         batches: 2: the discriminator and the model learn from different batches of ``batch_size``, as published; 1:
             from the same one. An epoch shows all data once to each network either way: with 2 it goes twice through
             them, in independent orders.
-        gan_half: 1/2 before every square of D, as the SEGAN paper writes; the codes have none.
+        gan_half: 1/2 before every square of D, as the SEGAN paper writes [recalled]; the codes have none.
         noise_std: of Gaussian noise added to all that the discriminator sees; the published scripts have 0.
-        noise_decay, noise_decay_epoch: the noise shrinks by this factor after each epoch from this one on, until it is
-            below 0.01, where it ends.
+        noise_decay, noise_decay_epoch: the noise shrinks by this factor, at most 1, after each epoch from this one on,
+            until it is below 0.01, where it ends.
         l1_remove_epoch: the reconstruction term is left out after so many epochs; None: never.
         ema_decay: of the exponential moving average of the model's weights, which is evaluated and kept; 0: none.
         update: optimiser, schedule, warm-up and clipping, of both networks alike; see ``Updater``.
@@ -89,16 +89,17 @@ class Adversarial:
         ema_decay=0.0,
         **update,
     ):
-        _check(model, loss, order, batches)
+        _check(model, loss)
+        _check_options(order, batches, noise_std, noise_decay, l1_remove_epoch)
         self.model, self.loss, self.passes = model, loss, batches
         self.order, self.factor = order, 0.5 if gan_half else 1.0
         self.noise_std, self.noise_decay, self.noise_decay_epoch = noise_std, noise_decay, noise_decay_epoch
         self.l1_remove_epoch = l1_remove_epoch
-        self.discriminator = config.build("models", discriminator, discriminator_conf)
-        self.discriminator.to(next(model.parameters()).device)
+        self.discriminator = _discriminator(discriminator, discriminator_conf).to(next(model.parameters()).device)
         self.weights = Weights(model, ema_decay)
         self.updater = Updater(model.parameters(), **update)
         update["optim_conf"] = (update.get("optim_conf") or {}) | (discriminator_optim_conf or {})
+        update["option"] = "objective_conf.discriminator_optim"
         self.discriminator_updater = Updater(self.discriminator.parameters(), **update)
         self.measure = L1()
         self.epochs = 0  # completed
@@ -149,8 +150,9 @@ class Adversarial:
         self.updater.load_state_dict(state)
         try:
             self.discriminator.load_state_dict(state["discriminator"])
-        except RuntimeError as error:  # names keys and shapes
-            raise UserError(f"the checkpoint is of another discriminator: {error}") from None
+        except RuntimeError:  # dumps all names; what may have any size has the checkpoint's by now
+            checkpoint.require_fit(self.discriminator.state_dict(), state["discriminator"], "discriminator")
+            raise
         self.discriminator_updater.load_state_dict(state["discriminator_updater"])
         self.epochs, self.contest = state["epochs"], Mean(**state["contest"])
 
@@ -197,7 +199,8 @@ class Adversarial:
         if noisy.shape[1] != window:
             raise UserError(
                 f"the discriminator takes windows of {window} samples, and the batch has {noisy.shape[1]}: set "
-                f"crop_seconds: {window / self.model.sample_rate:g} and crop_hop_seconds, or discriminator_conf.window"
+                f"crop_seconds: {window / self.model.sample_rate:g} and crop_hop_seconds, or "
+                "objective_conf.discriminator_conf.window"
             )
         std = self._noise()
         if std:
@@ -238,7 +241,15 @@ def _frozen(network):
             parameter.requires_grad_(True)
 
 
-def _check(model, loss, order, batches):
+def _discriminator(dotted, conf):
+    option = "objective_conf.discriminator"
+    network = config.build("models", dotted, conf, option=option)
+    if not hasattr(network, "judge") or not hasattr(network, "window"):
+        raise UserError(f"{option}: {dotted} has no judge() and window, expected a discriminator: segan.Discriminator")
+    return network
+
+
+def _check(model, loss):
     if not hasattr(model, "encode") or not hasattr(model, "network") or hasattr(model, "analysis"):
         raise UserError(
             f"objective: adversarial training needs a model with encode() and network() of waveforms, such as "
@@ -249,7 +260,15 @@ def _check(model, loss, order, batches):
             f"loss: {type(loss).__name__} compares spectra; adversarial training takes a loss of waveforms, "
             "such as waveform.L1"
         )
-    if order not in ORDERS:
-        raise UserError(f"objective_conf.order: '{order}', expected {' or '.join(ORDERS)}")
+
+
+def _check_options(order, batches, noise_std, noise_decay, l1_remove_epoch):
+    require_choice("objective_conf.order", order, ORDERS)
     if batches not in (1, 2):
-        raise UserError(f"objective_conf.batches: {batches}, expected 1 or 2")
+        raise UserError(f"objective_conf.batches is {batches}, expected 1 or 2")
+    if not noise_std >= 0:
+        raise UserError(f"objective_conf.noise_std is {noise_std:g}, expected at least 0")
+    if not 0 < noise_decay <= 1:
+        raise UserError(f"objective_conf.noise_decay is {noise_decay:g}, expected more than 0, at most 1")
+    if l1_remove_epoch is not None and l1_remove_epoch < 0:
+        raise UserError(f"objective_conf.l1_remove_epoch is {l1_remove_epoch}, expected at least 0, or null")

@@ -15,9 +15,10 @@ class Updater:
         scheduler, scheduler_conf: class of torch.optim.lr_scheduler and its arguments; None for a constant rate.
             ReduceLROnPlateau follows the validation loss.
         scheduler_interval: "epoch" or "step", when the other schedulers advance.
-        warmup_steps: the rate rises linearly over so many updates. A scheduler of interval "step" begins after them; the
-            other schedulers count their epochs from the start of training.
+        warmup_steps: the rate rises linearly over so many updates. A scheduler of interval "step" begins after them;
+            the others count epochs from the start of training.
         grad_clip: largest norm of the gradient; 0 leaves it as it is.
+        option: what the configuration calls ``optim``, for messages.
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Updater:
         scheduler_interval="epoch",
         warmup_steps=0,
         grad_clip=0.0,
+        option="optim",
     ):
         self.parameters = list(parameters)
-        self.optimizer = config.build("train.optim", optim, optim_conf, params=self.parameters)
+        self.optimizer = config.build("train.optim", optim, optim_conf, option=option, params=self.parameters)
         self.scheduler = None
         if scheduler:
             self.scheduler = config.build(

@@ -11,6 +11,7 @@ from senet import checkpoint
 from senet.errors import UserError
 from senet.losses.spectral import CompressedSpectrum
 from senet.losses.stages import Stages
+from senet.losses.waveform import L1
 from senet.models.lowlatency import LowLatencyNet
 from senet.train.adversarial import Adversarial
 
@@ -270,17 +271,39 @@ def test_what_is_not_finite_stops_before_the_update(bad):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": "both"}, "objective_conf.order: 'both', expected d_first or g_first"),
-        ({"batches": 3}, "objective_conf.batches: 3, expected 1 or 2"),
+        ({"order": "both"}, "objective_conf.order is 'both', expected one of d_first, g_first"),
+        ({"batches": 3}, "objective_conf.batches is 3, expected 1 or 2"),
+        ({"noise_std": -1.0}, "objective_conf.noise_std is -1, expected at least 0"),
+        ({"noise_decay": -1.0}, "objective_conf.noise_decay is -1, expected more than 0, at most 1"),
+        ({"noise_decay": 2.0}, "objective_conf.noise_decay is 2, expected more than 0, at most 1"),
+        ({"l1_remove_epoch": -1}, "objective_conf.l1_remove_epoch is -1, expected at least 0, or null"),
         ({"loss": CompressedSpectrum()}, "CompressedSpectrum compares spectra; .* such as waveform.L1"),
-        ({"discriminator": "segan.Discriminater"}, "did you mean 'Discriminator'"),
-        ({"discriminator_conf": {"chanels": [2]}}, "has no 'chanels'; did you mean 'channels'"),
-        ({"discriminator_optim_conf": {"alpha": 0.9}}, "optim_conf: RMSpropTF has no 'alpha'"),
+        (
+            {"discriminator": "segan.Discriminater"},
+            "objective_conf.discriminator: 'segan.Discriminater' not found: .* did you mean 'Discriminator'",
+        ),
+        (
+            {"discriminator_conf": {"chanels": [2]}},
+            "objective_conf.discriminator_conf: Discriminator has no 'chanels'; did you mean 'channels'",
+        ),
+        ({"discriminator_conf": {"kernel": "x"}}, "objective_conf.discriminator_conf.kernel: expected int"),
+        (
+            {"discriminator_optim_conf": {"alpha": 0.9}},
+            "objective_conf.discriminator_optim_conf: RMSpropTF has no 'alpha'",
+        ),
+        ({"optim_conf": {"alpha": 0.9}}, "^optim_conf: RMSpropTF has no 'alpha'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         adversarial(**options)
+
+
+@pytest.mark.parametrize("dotted", ["segan.SEGAN", "tfgridnet.TFGridNet"])
+def test_a_class_that_is_no_discriminator_is_refused(dotted):
+    conf = {"channels": [2, 2]} if "SEGAN" in dotted else {"emb_dim": 4, "lstm_units": 2, "n_layers": 1}
+    with pytest.raises(UserError, match=rf"objective_conf.discriminator: {dotted} has no judge\(\) and window"):
+        Adversarial(adversarial().model, L1(), discriminator=dotted, discriminator_conf=conf)
 
 
 @pytest.mark.parametrize("model", [TinyNet, lambda: LowLatencyNet(channels=2, maps=1, lstm_units=2, fc_units=2)])
@@ -340,12 +363,25 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path, options):
 def test_a_checkpoint_of_another_discriminator_or_objective_is_refused(tmp_path):
     data = {"train": ToyBatches([4], length=WINDOW), "valid": ToyBatches([3], seed=99, length=100)}
     trainer(tmp_path, adversarial(), **data, max_epoch=1).fit()
-    with pytest.raises(UserError, match=r"another discriminator: [\s\S]*\"norms\.0\.weight\""):
+    with pytest.raises(UserError, match=r"another discriminator: 'norms\.0\.weight' is \(2,\) in the checkpoint and abs"):
         trainer(tmp_path, adversarial(discriminator_conf={"norm": "none"}), **data).fit()
+    with pytest.raises(UserError, match="another discriminator: 'reference' is absent in the checkpoint"):
+        trainer(tmp_path, adversarial(discriminator_conf={"vbn_ref": "fixed"}), **data).fit()
     state = checkpoint.load(tmp_path / "checkpoints")
     checkpoint.save(tmp_path / "checkpoints", {k: state[k] for k in state if "discr" not in k}, step=2, epoch=2)
     with pytest.raises(UserError, match="of another way of training: it has no 'discriminator'"):
         trainer(tmp_path, adversarial(), **data).fit()
+
+
+def test_the_kept_reference_of_any_size_is_not_what_differs():
+    kept = {"vbn_ref": "fixed"}
+    first = adversarial(discriminator_conf=kept)
+    first.step(BATCH)
+    state = first.state_dict()
+    assert len(state["discriminator"]["reference"]) == 4
+    adversarial(discriminator_conf=kept).load_state_dict(state)
+    with pytest.raises(UserError, match=r"another discriminator: 'convs.0.weight' is \(2, 2, 7\) .* and \(2, 2, 9\)"):
+        adversarial(discriminator_conf=kept | {"kernel": 9}).load_state_dict(state)
 
 
 def test_two_windows_can_be_learnt_by_heart():
