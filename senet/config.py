@@ -329,8 +329,8 @@ def locate(kind, dotted, option):
     cls = getattr(module, class_name, None)
     if not inspect.isclass(cls):
         classes = {n: c for n, c in vars(module).items() if inspect.isclass(c) and not n.startswith("_")}
-        offered = getattr(module, "__all__", ())
-        there = [n for n, c in classes.items() if n in offered or c.__module__.startswith(full)]  # not its imports
+        offered = getattr(module, "__all__", [n for n, c in classes.items() if c.__module__ == full])  # not its imports
+        there = [n for n in classes if n in offered]
         raise UserError(
             f"{option}: '{dotted}' not found: {full} has no class '{class_name}';"
             f"{did_you_mean(class_name, there)} It has {', '.join(sorted(there)) or 'none'}."
@@ -381,50 +381,67 @@ def _listed(value):
     return [_listed(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _accepted_types(hint, default):
-    """Plain types that a parameter takes; empty when nothing is known about it."""
-    origin = typing.get_origin(hint)
+def _accepted_types(hint, default=inspect.Parameter.empty):
+    """Plain types that a parameter takes, each with the hints of its items; empty when nothing is known about it.
+
+    ``tuple[int, ...] | None`` gives ``{tuple: (int, ...), NoneType: ()}``, and so does the default (1, 2) alone.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    accepted = {}
     if origin in (typing.Union, types.UnionType):
-        known = [t for part in typing.get_args(hint) for t in _accepted_types(part, inspect.Parameter.empty)]
+        for part in args:
+            accepted |= _accepted_types(part)
     elif origin is typing.Literal:
-        known = [type(v) for v in typing.get_args(hint)]
-    else:
-        known = [origin or hint] if (origin or hint) in _PLAIN else []
+        accepted = {type(v): () for v in args}
+    elif (origin or hint) in _PLAIN:
+        accepted = {origin or hint: (*args, ...) if origin is list else args}
     if default is None:
-        return [*known, type(None)] if known else []
-    if not known and default is not inspect.Parameter.empty and _is_plain(default):
-        known = [type(default)]
-    return known
+        return accepted | {type(None): ()} if accepted else {}
+    if not accepted and default is not inspect.Parameter.empty and _is_plain(default):
+        accepted = {type(default): ()}
+    if isinstance(default, list | tuple) and accepted.get(type(default)) == ():
+        item_types = {type(v) for v in default}
+        accepted[type(default)] = (*item_types, ...) if len(item_types) == 1 else ()
+    return accepted
 
 
-def _convert(where, value, accepted, default):
+def _convert(where, value, accepted, default=inspect.Parameter.empty):
     """``value`` as one of the ``accepted`` types, or UserError naming key, found, expected."""
     if not accepted:
         return value
-    if type(value) in accepted and not isinstance(value, list):
-        return value
     if isinstance(value, list | tuple) and (list in accepted or tuple in accepted):
-        return _convert_items(where, value, tuple if tuple in accepted else list, default)
+        target = tuple if tuple in accepted else list
+        return target(_converted_items(where, value, accepted[target], default))
+    if type(value) in accepted:
+        return value
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         for target in (int, float):
             if target in accepted:
                 number = _number(value, target, is_rate=where.endswith(("sample_rate", ".fs")))
                 if number is not None:
                     return number
-    names = " or ".join(dict.fromkeys("null" if t is type(None) else t.__name__ for t in accepted))
-    raise UserError(f"{where}: expected {names}{_example(default)}, found {json.dumps(value)} ({type(value).__name__})")
+    names = " or ".join("null" if t is type(None) else t.__name__ for t in accepted)
+    raise UserError(f"{where}: expected {names}{_example(default)}, found {_shown(value)} ({type(value).__name__})")
 
 
-def _convert_items(where, value, target, default):
-    item_types = {type(v) for v in default} if isinstance(default, list | tuple) else set()
-    if len(item_types) != 1:
-        return target(value)
-    example = default[0]
-    return target(_convert(f"{where}[{i}]", v, [*item_types], example) for i, v in enumerate(value))
+def _converted_items(where, values, hints, default):
+    """Items of a list as their hints say: one for each, or one and ``...`` for all; any items without hints."""
+    if not hints:
+        return values
+    if hints[-1] is ...:
+        hints = [hints[0]] * len(values)
+    if len(values) != len(hints):
+        raise UserError(f"{where}: expected {len(hints)} values{_example(default)}, found {_shown(values)}")
+    items = enumerate(zip(values, hints, strict=True))
+    return [_convert(f"{where}[{i}]", value, _accepted_types(hint)) for i, (value, hint) in items]
+
+
+def _shown(value):
+    return json.dumps(value, default=str)  # YAML also has dates
 
 
 def _example(default):
-    return f" (default {json.dumps(default)})" if default is not inspect.Parameter.empty and _is_plain(default) else ""
+    return f" (default {_shown(default)})" if default is not inspect.Parameter.empty and _is_plain(default) else ""
 
 
 def _number(value, target, is_rate):

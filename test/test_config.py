@@ -1,5 +1,7 @@
 """Configuration: command line over file over defaults; wrong keys and types are refused where they are written."""
 
+import datetime
+
 import pytest
 import yaml
 
@@ -40,6 +42,7 @@ def classes(monkeypatch):
         def __init__(
             self, n_layers: int = 2, eps: float = 1e-8, norm: str = "bn", causal: bool = False,
             kernel=(3, 5), lookahead: int | None = None, sample_rate=16000, dropout: float = 0, widths=(),
+            layers: tuple[int, ...] = (), pair: tuple[int, float] | None = None, pairs: list[tuple[int, int]] = (),
         ):  # fmt: skip
             self.values = dict(locals())
 
@@ -150,6 +153,8 @@ def test_a_folder_without_configuration_is_refused(tmp_path):
         ("eps", "1e-4", 1e-4), ("eps", 1, 1.0), ("n_layers", "4", 4), ("n_layers", 1e3, 1000), ("norm", "1e-4", "1e-4"),
         ("causal", True, True), ("kernel", [1, 3], (1, 3)), ("kernel", ["1", "3"], (1, 3)), ("lookahead", 3, 3),
         ("lookahead", None, None), ("sample_rate", "16k", 16000), ("dropout", 0.1, 0.1), ("widths", [1, "a"], (1, "a")),
+        ("layers", [], ()), ("layers", ["2", 3.0], (2, 3)), ("pair", [1, 2], (1, 2.0)), ("pair", None, None),
+        ("pairs", [[1, 2], ["3", 4]], [(1, 2), (3, 4)]),
     ],
 )  # fmt: skip
 def test_values_become_what_the_constructor_takes(classes, key, value, expected):
@@ -168,7 +173,15 @@ def test_values_become_what_the_constructor_takes(classes, key, value, expected)
         ("causal", 1, r"model_conf.causal: expected bool .*found 1"),
         ("norm", 3, r"model_conf.norm: expected str .*found 3"),
         ("kernel", 3, r"model_conf.kernel: expected tuple \(default \[3, 5\]\), found 3"),
-        ("kernel", [3, "x"], r'model_conf.kernel\[1\]: expected int .*found "x"'),
+        ("kernel", [3, "x"], r'model_conf.kernel\[1\]: expected int, found "x"'),
+        ("layers", ["x"], r'model_conf.layers\[0\]: expected int, found "x" \(str\)'),
+        ("layers", [1, 1.5], r"model_conf.layers\[1\]: expected int, found 1.5"),
+        ("layers", [True], r"model_conf.layers\[0\]: expected int, found true"),
+        ("layers", (None,), r"model_conf.layers\[0\]: expected int, found null"),
+        ("layers", [[1]], r"model_conf.layers\[0\]: expected int, found \[1\]"),
+        ("layers", [datetime.date(2026, 1, 2)], r'model_conf.layers\[0\]: expected int, found "2026-01-02" \(date\)'),
+        ("pair", [1], r"model_conf.pair: expected 2 values \(default null\), found \[1\]"),
+        ("pairs", [[1, 2], [1, 2, 3]], r"model_conf.pairs\[1\]: expected 2 values, found \[1, 2, 3\]"),
         ("lookahead", "x", r"model_conf.lookahead: expected int or null"),
         ("n_layer", 4, r"model_conf: Net has no 'n_layer'; did you mean 'n_layers'\? It takes n_layers, eps, norm"),
     ],
