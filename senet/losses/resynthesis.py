@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from senet.dsp.compress import power, power_compress
 from senet.dsp.stft import STFT
-from senet.errors import UserError, require_choice
-from senet.losses.waveform import valid
+from senet.errors import require_choice
+from senet.losses.waveform import require_above_zero, require_weights, valid
 
 
 class Hybrid(nn.Module):
@@ -22,10 +22,12 @@ class Hybrid(nn.Module):
     P of the estimate and C of the clean signal; SI-SNR is a ratio of energies here, no mean is removed.
 
     Args:
-        complex_weight, magnitude_weight, si_snr_weight: of the three terms.
-        exponent: of the complex term.
+        complex_weight, magnitude_weight, si_snr_weight: of the three terms, at least 0, one of them more.
+        exponent: of the complex term, above 0, as ``mag_exponent``.
         mag_exponent: of the magnitude term: 0.3 as in SEtrain; Acceleration123 runs 0.7.
         n_fft, hop_length, win_length, window: of the STFT that compares, in samples; mirrored at the ends.
+    Raises:
+        UserError: no weight, or an exponent of 0 or below.
     Source: Xiaobin-Rong/SEtrain; Acceleration123/Speech-Enhancement. SEtrain takes the SI-SNR of the whole hops only,
         because it synthesises from spectra. Ours: the energies in both of SI-SNR's denominators have a floor.
     """
@@ -46,6 +48,10 @@ class Hybrid(nn.Module):
         window: str = "sqrt_hann",
     ):
         super().__init__()
+        require_weights(
+            "Hybrid: the weights of complex, magnitude and si_snr", (complex_weight, magnitude_weight, si_snr_weight)
+        )
+        require_above_zero("Hybrid", exponent=exponent, mag_exponent=mag_exponent)
         self.weights, self.si_snr_weight = {"complex": complex_weight, "magnitude": magnitude_weight}, si_snr_weight
         self.exponent, self.mag_exponent = exponent, mag_exponent
         self.stft = STFT(n_fft, hop_length, win_length, window, "reflect")
@@ -112,12 +118,8 @@ class PlainSpectrum(nn.Module):
     ):
         super().__init__()
         weights = {"magnitude": magnitude_weight, "complex": complex_weight, "time": time_weight}
+        require_weights("PlainSpectrum: the weights of magnitude, complex and time", weights.values())
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        if not self.weights or min(self.weights.values()) < 0:
-            raise UserError(
-                f"PlainSpectrum: the weights of magnitude, complex and time are {list(weights.values())}, "
-                "expected none below 0 and one above"
-            )
         self.spectrum_distance = _distance("spectrum_distance", spectrum_distance)
         self.time_distance = _distance("time_distance", time_distance)
         self.stft = STFT(n_fft, hop_length, win_length, window, "full")

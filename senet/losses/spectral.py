@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from senet.dsp.compress import compress_magnitude, power, power_compress
-from senet.errors import UserError
-from senet.losses.waveform import valid
+from senet.errors import require_choice
+from senet.losses.waveform import require_above_zero, require_weights, valid
 
 
 class CompressedSpectrum(nn.Module):
@@ -14,8 +14,8 @@ class CompressedSpectrum(nn.Module):
     ``magnitude_weight * sum (|Se|^c - |S|^c)^2 + complex_weight * sum |Se_c - S_c|^2``, averaged over the batch.
 
     Args:
-        exponent: c; 1 compares the spectra as they are.
-        complex_weight: 0 leaves the term out. magnitude_weight: the same.
+        exponent: c, above 0; 1 compares the spectra as they are.
+        complex_weight: 0 leaves the term out. magnitude_weight: the same. One of them is above 0.
         reduction: ``sum`` over the bins as in the public low-latency code (values in the thousands, which matters to
             clipping thresholds), or ``mean`` over a clip's bins.
     Source: the terms and 0.113 from
@@ -35,8 +35,9 @@ class CompressedSpectrum(nn.Module):
         eps: float = 1e-8,
     ):
         super().__init__()
-        if reduction not in ("sum", "mean"):
-            raise UserError(f"CompressedSpectrum: reduction is {reduction!r}, expected sum or mean")
+        require_choice("CompressedSpectrum: reduction", reduction, ("sum", "mean"))
+        require_weights("CompressedSpectrum: the weights of magnitude and complex", (magnitude_weight, complex_weight))
+        require_above_zero("CompressedSpectrum", exponent=exponent)
         self.exponent, self.reduction, self.eps = exponent, reduction, eps
         self.weights = {"magnitude": magnitude_weight, "complex": complex_weight}
 
@@ -72,7 +73,7 @@ class RIMagnitude(nn.Module):
     ``complex_weight * mean (parts of Se - S)^2 + magnitude_weight * mean (|Se| - |S|)^2``.
 
     Args:
-        complex_weight, magnitude_weight: of the two terms.
+        complex_weight, magnitude_weight: of the two terms, at least 0, one of them more.
         eps: added to the powers under the magnitudes' root, which has no gradient at 0.
     Source: the public code of Li et al., "Glance and Gaze", 2022, which compares compressed spectra.
     """
@@ -82,6 +83,7 @@ class RIMagnitude(nn.Module):
 
     def __init__(self, complex_weight: float = 0.5, magnitude_weight: float = 0.5, eps: float = 1e-12):
         super().__init__()
+        require_weights("RIMagnitude: the weights of complex and magnitude", (complex_weight, magnitude_weight))
         self.complex_weight, self.magnitude_weight, self.eps = complex_weight, magnitude_weight, eps
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from senet import config
 from senet.errors import UserError, require_choice
-from senet.losses.waveform import valid
+from senet.losses.waveform import require_above_zero, require_weights, valid
 
 
 class Stages(nn.Module):
@@ -13,14 +13,15 @@ class Stages(nn.Module):
     Args:
         loss: module.Class under senet.losses, of the last stage in its own right.
         loss_conf: its arguments.
-        weights: one per stage of the model.
+        weights: one per stage of the model, at least 0, one of them more.
     Raises:
-        UserError: when called with another number of stages.
+        UserError: no weight; when called with another number of stages.
     """
 
     def __init__(self, loss: str, loss_conf: dict | None = None, weights: tuple[float, ...] = (1.0,)):
         super().__init__()
-        self.loss, self.weights = config.build("losses", loss, loss_conf), weights
+        require_weights("loss_conf.weights", weights)
+        self.loss, self.weights = config.build("losses", loss, loss_conf, option="loss_conf.loss"), weights
         self.domain, self.needs = self.loss.domain, self.loss.needs
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
@@ -57,9 +58,10 @@ class Progressive(Stages):
             ``absolute``: (k - 1) * step_db whatever the input's, which asks the early stages for more noise than there
             is in good recordings (Acceleration123/Speech-Enhancement). ``absolute_max``: that or the input's, whichever
             is higher. ``gain``: k * step_db above the input's.
-        step_db: between targets.
+        step_db: between targets, above 0.
     Raises:
-        UserError: the inner loss compares spectra, where mixtures are no sums once compressed; no such target.
+        UserError: the inner loss compares spectra, where mixtures are no sums once compressed; no such target; targets
+            that do not rise.
     Source: the idea as T. Gao, J. Du, L.-R. Dai, C.-H. Lee, "SNR-based progressive learning of deep neural network for
         speech enhancement", Interspeech 2016; weights of 1 as Acceleration123/Speech-Enhancement (from memory, the
         literature weighs the earlier stages by 0.1).
@@ -80,6 +82,7 @@ class Progressive(Stages):
                 "take one of senet.losses.resynthesis or senet.losses.waveform"
             )
         require_choice("loss_conf.target", target, ("absolute", "absolute_max", "gain"))
+        require_above_zero("loss_conf", step_db=step_db)
         self.target, self.step_db = target, step_db
         self.needs = tuple(dict.fromkeys((*self.needs, "clean", "noisy")))
 

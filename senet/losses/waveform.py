@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from senet.errors import UserError
+
 
 class SISDR(nn.Module):
     """Negative scale-invariant signal-to-distortion ratio in dB, averaged over the batch: lower is better.
@@ -47,6 +49,19 @@ class L1(nn.Module):
 def valid(lengths: Tensor, x: Tensor) -> Tensor:
     """Which of the last axis of ``x``, samples or frames, lie within each clip's length: (B, size) bool."""
     return torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
+
+
+def require_weights(where: str, weights):
+    """Refuse weights of terms or stages of which one is below 0 or none above."""
+    if not (all(weight >= 0 for weight in weights) and any(weights)):
+        raise UserError(f"{where} are {list(weights)}, expected none below 0 and one above")
+
+
+def require_above_zero(where: str, **values: float):
+    """Refuse a value of 0 or below; ``where`` names the class, keywords the options."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{where}: {name} is {value:g}, expected more than 0")
 
 
 def _zero_mean(wave: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
-from senet.errors import UserError, require_choice
+from senet.errors import UserError, require_choice, require_positive
 from senet.layers.norms import norm
 from senet.models.base import SpectralModel
 
@@ -63,7 +63,8 @@ class TFGridNet(SpectralModel):
         qk_rounding: of E: ``floor`` as Acceleration123, ``ceil`` as ESPnet.
         variant: ``v1``: zeros behind the last frame and bin until windows fit. ``v2``: besides, emb_ks - emb_hs of them
             at all four sides; equal emb_ks and emb_hs: windows are cut and joined by linear layers, frame after frame.
-            ``v3``: as v2, and the attention's norms take statistics and gains per bin, which no longer fix n_fft.
+            ``v3``: as v2, and the attention's norms take statistics and gains per bin: its weights fit another n_fft if
+            approx_qk_dim is changed with it, so that E is the same.
         progressive: an estimate after each block, which are the stages; else one, after the last.
     Raises:
         UserError: values that do not fit together.
@@ -92,7 +93,10 @@ class TFGridNet(SpectralModel):
         require_choice("TFGridNet: frontend", frontend, FRONTENDS)
         require_choice("TFGridNet: qk_rounding", qk_rounding, tuple(ROUNDINGS))
         require_choice("TFGridNet: variant", variant, VARIANTS)
-        if not 1 <= emb_hs <= emb_ks:
+        require_positive("TFGridNet", sample_rate=sample_rate, phase_channels=phase_channels, n_layers=n_layers)
+        require_positive("TFGridNet", emb_dim=emb_dim, emb_ks=emb_ks, emb_hs=emb_hs, lstm_units=lstm_units)
+        require_positive("TFGridNet", n_heads=n_heads, approx_qk_dim=approx_qk_dim)
+        if emb_hs > emb_ks:
             raise UserError(f"TFGridNet: emb_hs is {emb_hs}, expected 1 to emb_ks = {emb_ks}")
         if emb_dim % n_heads:
             raise UserError(f"TFGridNet: emb_dim is {emb_dim}, expected a multiple of n_heads = {n_heads}")
@@ -103,6 +107,8 @@ class TFGridNet(SpectralModel):
         else:
             self.phase_encoder, num_inputs, margin = None, 2, 1
         bins = self.stft.num_bins - 2 + 2 * margin
+        if bins < 1:
+            raise UserError(f"TFGridNet: n_fft is {n_fft}, expected at least 4 for the three bins of phase")
         qk_channels = ROUNDINGS[qk_rounding](approx_qk_dim / bins)
         if qk_channels < 1:
             raise UserError(f"TFGridNet: approx_qk_dim is {approx_qk_dim}, expected at least the {bins} bins")

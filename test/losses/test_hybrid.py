@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from senet.errors import UserError
 from senet.losses.resynthesis import Hybrid
 
 
@@ -71,3 +72,19 @@ def test_silence_and_perfection_have_finite_losses_and_gradients(silent, length)
     loss, _ = loss_of(est, ref)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(est.grad).all()
+
+
+@pytest.mark.parametrize(
+    "conf, message",
+    [
+        ({"exponent": 0.0}, "Hybrid: exponent is 0, expected more than 0"),
+        ({"mag_exponent": -0.3}, "Hybrid: mag_exponent is -0.3, expected more than 0"),
+        (
+            {"si_snr_weight": -1.0},
+            r"magnitude and si_snr are \[30.0, 70.0, -1.0\], expected none below 0",
+        ),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(conf, message):
+    with pytest.raises(UserError, match=message):
+        Hybrid(**conf)

@@ -67,9 +67,18 @@ def test_gradients_are_finite_where_all_is_zero():
     assert torch.isfinite(torch.view_as_real(est.grad)).all()
 
 
-def test_unknown_reductions_are_refused():
-    with pytest.raises(UserError, match="reduction is 'max', expected sum or mean"):
-        CompressedSpectrum(reduction="max")
+@pytest.mark.parametrize(
+    "conf, message",
+    [
+        ({"reduction": "max"}, "reduction is 'max', expected one of sum, mean"),
+        ({"exponent": 0.0}, "CompressedSpectrum: exponent is 0, expected more than 0"),
+        ({"magnitude_weight": 0.0, "complex_weight": 0.0}, r"are \[0.0, 0.0\], expected none below 0 and one above"),
+        ({"complex_weight": -0.1}, r"magnitude and complex are \[1.0, -0.1\], expected none below 0"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(conf, message):
+    with pytest.raises(UserError, match=message):
+        CompressedSpectrum(**conf)
 
 
 # ---------------------------------------------------------------- real and imaginary parts, and magnitudes
@@ -101,3 +110,8 @@ def test_ri_magnitude_has_a_finite_gradient_at_zero_and_none_in_the_padding():
     loss.backward()
     assert torch.isfinite(torch.view_as_real(est.grad)).all() and est.grad.abs()[:, :, :3].min() > 0
     assert est.grad[0, :, 3:].abs().max() == 0
+
+
+def test_ri_magnitude_without_weight_is_refused():
+    with pytest.raises(UserError, match=r"complex and magnitude are \[-1.0, 0.5\], expected none below 0"):
+        RIMagnitude(complex_weight=-1.0)

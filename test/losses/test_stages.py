@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -116,3 +118,24 @@ def test_progressive_learning_on_spectra_is_refused():
 def test_an_unknown_target_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match="is 'relative', expected one of absolute, absolute_max, gain"):
         Progressive("waveform.L1", target="relative")
+
+
+@pytest.mark.parametrize("kind", [Stages, Progressive])
+@pytest.mark.parametrize("weights", [(), (1.0, -0.5), (0.0, 0.0)])
+def test_weights_that_mean_nothing_are_refused(kind, weights):
+    found = re.escape(str(list(weights)))
+    with pytest.raises(UserError, match=f"loss_conf.weights are {found}, expected none below 0 and one above"):
+        kind("waveform.L1", weights=weights)
+
+
+@pytest.mark.parametrize("step_db", [0.0, -5.0])
+def test_targets_that_do_not_rise_are_refused(step_db):
+    with pytest.raises(UserError, match=f"loss_conf: step_db is {step_db:g}, expected more than 0"):
+        Progressive("waveform.L1", step_db=step_db)
+
+
+def test_the_inner_loss_is_refused_by_its_own_place():
+    with pytest.raises(UserError, match="^loss_conf.loss: 'waveform.L2' not found"):
+        Stages("waveform.L2")
+    with pytest.raises(UserError, match="^loss_conf.loss_conf: Hybrid has no 'exponnt'; did you mean 'exponent'"):
+        Stages("resynthesis.Hybrid", {"exponnt": 1.0})

@@ -256,6 +256,7 @@ def test_one_pair_is_learnt_to_15_db(frontend, steps):
         ({"variant": "v4"}, "variant is 'v4', expected one of v1, v2, v3"),
         ({"qk_rounding": "up"}, "qk_rounding is 'up', expected one of floor, ceil"),
         ({"emb_hs": 5}, "emb_hs is 5, expected 1 to emb_ks = 4"),
+        ({"n_fft": 2, "win_length": 2, "hop_length": 1}, "n_fft is 2, expected at least 4"),
         ({"emb_dim": 9}, "emb_dim is 9, expected a multiple of n_heads = 2"),
         ({"approx_qk_dim": 30}, "approx_qk_dim is 30, expected at least the 31 bins"),
     ],
@@ -263,3 +264,22 @@ def test_one_pair_is_learnt_to_15_db(frontend, steps):
 def test_values_that_do_not_fit_are_refused(conf, message):
     with pytest.raises(UserError, match=message):
         build(**conf)
+
+
+SIZES = (
+    "sample_rate", "phase_channels", "n_layers", "emb_dim", "emb_ks", "emb_hs", "lstm_units", "n_heads",
+    "approx_qk_dim",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, -2])
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_below_1_are_refused(name, size):
+    with pytest.raises(UserError, match=f"TFGridNet: {name} is {size}, expected at least 1"):
+        build(**{name: size})
+
+
+@pytest.mark.parametrize("n_fft", [4, 5])
+def test_the_shortest_transform_works(n_fft):
+    model = build(n_fft=n_fft, win_length=4, hop_length=2)
+    assert model(noise(1, 50)).shape == (1, 50)

@@ -363,7 +363,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path, options):
 def test_a_checkpoint_of_another_discriminator_or_objective_is_refused(tmp_path):
     data = {"train": ToyBatches([4], length=WINDOW), "valid": ToyBatches([3], seed=99, length=100)}
     trainer(tmp_path, adversarial(), **data, max_epoch=1).fit()
-    with pytest.raises(UserError, match=r"another discriminator: 'norms\.0\.weight' is \(2,\) in the checkpoint and abs"):
+    with pytest.raises(UserError, match=r"another discriminator: 'norms\.0\.weight' is \(2,\) .* and absent in"):
         trainer(tmp_path, adversarial(discriminator_conf={"norm": "none"}), **data).fit()
     with pytest.raises(UserError, match="another discriminator: 'reference' is absent in the checkpoint"):
         trainer(tmp_path, adversarial(discriminator_conf={"vbn_ref": "fixed"}), **data).fit()
