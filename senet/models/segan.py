@@ -24,12 +24,15 @@ Which options make which system:
 
 As published in the code, where papers and code differ: attention's values and output have half the channels (the paper
 writes one eighth [recalled]: ``attn_k_v: 8``); the virtual batch norm's reference is the present batch of real pairs,
-with gradients (the paper: one fixed batch: ``vbn_ref: fixed``).
+with gradients (the paper: one fixed batch [recalled]: ``vbn_ref: fixed``). The code was read, of the papers the
+abstracts and a figure; what is [recalled] was not checked.
 Different from the code on purpose: at inference z is drawn once with a fixed seed, so that scores can be repeated
 (``z: random`` draws it for every window, as published; segan_pytorch draws it once for each recording). The power
 iteration of the spectral norm moves in training alone: at inference it starts from the stored vector every time, so
-that an output does not depend on the outputs before it. The inverse of the amplitude map is applied to the output,
-which differs from the code's by 1.5e-5. SEGAN+ starts from weights drawn as SEGAN's.
+that an output does not depend on the outputs before it. ``judge`` takes real, fake and reference pairs in one pass, for
+which the power iteration moves once, where the code has a pass for each and moves it every time. The inverse of the
+amplitude map is applied to the output, which differs from the code's by 1.5e-5. SEGAN+ starts from weights drawn as
+SEGAN's.
 
 The network depends on the recording level: nothing is normalised, and tanh bounds the output. It works in blocks: a
 window is enhanced when its last sample is there (the code's frames see all of it), so ``latency`` is a window's
@@ -46,7 +49,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from senet.dsp.emphasis import de_emphasis, pre_emphasis
-from senet.errors import UserError, require_choice
+from senet.errors import UserError, require_choice, require_positive
+
+__all__ = ["SEGAN", "Discriminator", "DiscriminatorPlus"]  # what a configuration may name
 
 CHANNELS = (16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024)
 FADES = {"hann": torch.hann_window, "triangular": torch.bartlett_window}  # rise and fall add up to 1
@@ -109,16 +114,16 @@ class SEGAN(nn.Module):
         emphasis: float = 0.95,
     ):
         super().__init__()
-        require_choice("segan: z", z, ("fixed", "random", "zeros", "none"))
-        require_choice("segan: merge", merge, ("concat", "sum"))
-        require_choice("segan: overlap", overlap, ("none", *FADES))
-        _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
-        if num_stages < 1:
-            raise UserError(f"num_stages is {num_stages}, expected at least 1")
+        require_choice("SEGAN: z", z, ("fixed", "random", "zeros", "none"))
+        require_choice("SEGAN: merge", merge, ("concat", "sum"))
+        require_choice("SEGAN: overlap", overlap, ("none", *FADES))
+        require_positive("SEGAN", sample_rate=sample_rate, num_stages=num_stages)
+        _check_sizes("SEGAN", window, channels, kernel, stride, padding)
+        _check_attention("SEGAN", window, channels, stride, attention, attn_k_qk, attn_k_v, attn_pool)
         if overlap != "none" and window % 2:
-            raise UserError(f"segan: window is {window}, expected an even number with overlap: {overlap}")
-        if emphasis >= 1:
-            raise UserError(f"emphasis is {emphasis}, expected less than 1 (0: off)")
+            raise UserError(f"SEGAN: window is {window}, expected an even number with overlap: {overlap}")
+        if not emphasis < 1:
+            raise UserError(f"SEGAN: emphasis is {emphasis}, expected less than 1 (0: off)")
         self.sample_rate, self.num_stages, self.shared, self.z = sample_rate, num_stages, shared, z
         self.window, self.overlap, self.emphasis, self.latency = window, overlap, emphasis, window
         self.step = stride ** len(channels)  # samples of one frame of the code
@@ -157,7 +162,7 @@ class SEGAN(nn.Module):
         """
         if encoded.shape[1] % self.step:
             raise UserError(
-                f"segan: windows of {encoded.shape[1]} samples, expected a multiple of {self.step}, such as "
+                f"SEGAN: windows of {encoded.shape[1]} samples, expected a multiple of {self.step}, such as "
                 f"{self.window}: crop_seconds: {self.window / self.sample_rate:g}"
             )
         z = self._draw(encoded) if z is None else z
@@ -322,9 +327,10 @@ class Discriminator(nn.Module):
         window: int = 16384,
     ):
         super().__init__()
-        require_choice("segan: norm", norm, tuple(NORMS))
-        require_choice("segan: vbn_ref", vbn_ref, ("current_real", "fixed"))
-        _check_sizes(window, channels, kernel, stride, padding, attention, max(attn_k_qk, attn_k_v), attn_pool)
+        require_choice("Discriminator: norm", norm, tuple(NORMS))
+        require_choice("Discriminator: vbn_ref", vbn_ref, ("current_real", "fixed"))
+        _check_sizes("Discriminator", window, channels, kernel, stride, padding)
+        _check_attention("Discriminator", window, channels, stride, attention, attn_k_qk, attn_k_v, attn_pool)
         self.norm, self.vbn_ref, self.window = norm, vbn_ref, window
         self.convs = nn.ModuleList(
             Down(c_in, c_out, kernel, stride, padding, bias=True)
@@ -403,6 +409,8 @@ class DiscriminatorPlus(nn.Module):
         max_shift: samples or frames by which a layer's input is turned, left or right, in training.
         hidden: units of the fully connected layers before the score.
         window: samples of a window.
+    Raises:
+        UserError: values that do not fit together.
     """
 
     def __init__(
@@ -416,7 +424,10 @@ class DiscriminatorPlus(nn.Module):
         window: int = 16384,
     ):
         super().__init__()
-        _check_sizes(window, channels, kernel, stride, padding)
+        _check_sizes("DiscriminatorPlus", window, channels, kernel, stride, padding)
+        require_positive("DiscriminatorPlus", hidden=hidden)
+        if max_shift < 0:
+            raise UserError(f"DiscriminatorPlus: max_shift is {max_shift}, expected at least 0")
         self.max_shift, self.window = max_shift, window
         self.convs = nn.ModuleList(
             Down(c_in, c_out, kernel, stride, padding, bias=True)
@@ -484,7 +495,7 @@ class SelfAttention(nn.Module):
         k_qk, k_v: C is divided by these for queries and keys, and for values.
         pool: keys and values keep the largest value of so many frames.
         spectral_norm: of the four convolutions.
-    Source: the SASEGAN paper, section 3, with the sizes of its code; not scaled by the root of the keys' size.
+    Source: pquochuy/sasegan; products of queries and keys are not scaled by the root of their size.
     """
 
     def __init__(self, channels: int, k_qk: int, k_v: int, pool: int, spectral_norm: bool):
@@ -603,27 +614,47 @@ def _init_conv(conv: nn.Module):
         nn.init.zeros_(conv.bias)
 
 
-def _check_sizes(window, channels, kernel, stride, padding, attention=(), least_channels=1, least_frames=1):
-    """Refuse sizes for which some layer has no whole number of frames, or too few."""
-    require_choice("segan: padding", padding, tuple(PADDINGS))
+def _check_sizes(model: str, window: int, channels: tuple[int, ...], kernel: int, stride: int, padding: str):
+    """Refuse sizes for which some convolution has no whole number of frames, or too few; ``model`` names the class."""
+    require_choice(f"{model}: padding", padding, tuple(PADDINGS))
+    require_positive(model, channels=channels)
     layers, step = len(channels), stride ** len(channels)
+    if layers < 2:
+        raise UserError(f"{model}: channels are {list(channels)}, expected those of at least 2 layers")
     if stride < 2 or kernel < stride:
-        raise UserError(f"segan: kernel is {kernel}, stride {stride}; expected 2 <= stride <= kernel")
-    if layers < 2 or window < step or window % step:
+        raise UserError(f"{model}: kernel is {kernel}, stride {stride}; expected 2 <= stride <= kernel")
+    if window < step or window % step:
         raise UserError(
-            f"segan: window is {window}, expected a multiple of {step} for {layers} layers of stride {stride}"
+            f"{model}: window is {window}, expected a multiple of {step} for {layers} layers of stride {stride}"
         )
     if padding == "reflect" and window * stride // step <= kernel // 2:
         raise UserError(
-            f"segan: the last layer's input has {window * stride // step} frames, too few to reflect {kernel // 2} of "
-            "them; take a longer window or padding: zeros"
+            f"{model}: the last layer's input has {window * stride // step} frames, too few to reflect {kernel // 2} "
+            "of them; take a longer window or padding: zeros"
         )
+
+
+def _check_attention(
+    model: str,
+    window: int,
+    channels: tuple[int, ...],
+    stride: int,
+    attention: tuple[int, ...],
+    attn_k_qk: int,
+    attn_k_v: int,
+    attn_pool: int,
+):
+    """Refuse attention after layers that are not there or too small; ``model`` names the class."""
+    require_positive(model, attn_k_qk=attn_k_qk, attn_k_v=attn_k_v, attn_pool=attn_pool)
+    least_channels = max(attn_k_qk, attn_k_v)
+    if len(set(attention)) < len(attention):
+        raise UserError(f"{model}: attention is {list(attention)}, expected each layer once")
     for i in attention:
-        if not 0 <= i < layers:
-            raise UserError(f"segan: attention has {i}, expected 0 to {layers - 1}, the encoder's layers")
+        if not 0 <= i < len(channels):
+            raise UserError(f"{model}: attention has {i}, expected 0 to {len(channels) - 1}, the encoder's layers")
         frames = window // stride ** (i + 1)
-        if channels[i] < least_channels or frames < least_frames:
+        if channels[i] < least_channels or frames < attn_pool:
             raise UserError(
-                f"segan: attention at layer {i}, which has {channels[i]} channels and {frames} frames; expected at "
-                f"least {least_channels}, the larger of attn_k_qk and attn_k_v, and {least_frames}, attn_pool"
+                f"{model}: attention at layer {i}, which has {channels[i]} channels and {frames} frames; expected at "
+                f"least {least_channels}, the larger of attn_k_qk and attn_k_v, and {attn_pool}, attn_pool"
             )

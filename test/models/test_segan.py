@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from senet import config
+from senet.bin.train import get_parser
 from senet.errors import UserError
 from senet.models import segan
 from senet.models.segan import SEGAN, Discriminator, DiscriminatorPlus, SelfAttention, VirtualBatchNorm
@@ -187,7 +189,24 @@ def test_configurations_are_the_published_systems(name, generators, discriminato
     assert (num_parameters(model), num_parameters(judge)) == (generators, discriminator)
     stages = model.num_stages
     assert conf["loss_conf"]["weights"] == [100 / 2 ** (stages - n) for n in range(1, stages + 1)]
+    assert conf.get("seed") == (None if name == "segan_plus" else 111)
     assert conf["crop_seconds"] * 16000 == model.window == 2 * conf["crop_hop_seconds"] * 16000
+
+
+@pytest.mark.parametrize("name, sizes", [("isegan2", [73_100_049] * 2), ("dsegan2", [219_300_147, 292_400_196])])
+def test_more_stages_are_had_as_the_configuration_says(name, sizes):
+    path = CONF / f"train_{name}.yaml"
+    weights = dict(re.findall(r"(\d): (\[[\d., ]+\])", (CONF / "train_isegan2.yaml").read_text()))
+    assert list(weights) == ["3", "4"]
+    for (num_stages, text), size in zip(weights.items(), sizes, strict=True):
+        words = ["--config", str(path), "--model_conf.num_stages", num_stages, "--loss_conf.weights", text]
+        args = get_parser().parse([*words, "--train", "train", "--valid", "valid", "--expdir", "exp"])
+        with torch.device("meta"):
+            model = config.build("models", args.model, args.model_conf)
+        loss = config.build("losses", args.loss, args.loss_conf)
+        stages = model.num_stages
+        assert (stages, num_parameters(model)) == (int(num_stages), size)
+        assert list(loss.weights) == [100 / 2 ** (stages - n) for n in range(1, stages + 1)]
 
 
 # ---------------------------------------------------------------- layers
@@ -234,7 +253,7 @@ def test_attention_is_the_identity_at_the_start():
     assert torch.equal(with_attention(x), build()(x))
 
 
-def test_attention_is_what_the_paper_writes():
+def test_attention_is_that_of_the_published_code():
     layer = SelfAttention(16, 8, 2, 4, spectral_norm=False)
     layer.gain.data.fill_(0.7)
     x = 10 * noise(1, 16, 12)
@@ -518,20 +537,40 @@ def test_bfloat16_stays_close_and_the_output_is_float32():
         (SEGAN, {"overlap": "half"}, "overlap is 'half', expected one of none, hann, triangular"),
         (SEGAN, {"padding": "same"}, "padding is 'same', expected one of zeros, reflect"),
         (SEGAN, {"num_stages": 0}, "num_stages is 0, expected at least 1"),
+        (SEGAN, {"sample_rate": -1}, "sample_rate is -1, expected at least 1"),
         (SEGAN, {"emphasis": 1.0}, "emphasis is 1.0, expected less than 1"),
+        (SEGAN, {"emphasis": float("nan")}, "emphasis is nan, expected less than 1"),
+        (SEGAN, {"channels": (4, 0, 8, 16)}, "channels has 0, expected sizes of at least 1"),
+        (SEGAN, {"channels": (4,)}, r"channels are \[4\], expected those of at least 2 layers"),
+        (SEGAN, {"channels": ()}, r"channels are \[\], expected those of at least 2 layers"),
         (SEGAN, {"window": 250}, "window is 250, expected a multiple of 16 for 4 layers of stride 2"),
+        (SEGAN, {"window": 0}, "window is 0, expected a multiple of 16"),
         (SEGAN, {"kernel": 3, "stride": 4}, "kernel is 3, stride 4; expected 2 <= stride <= kernel"),
         (SEGAN, {"padding": "reflect", "window": 64}, "last layer's input has 8 frames, too few to reflect 15"),
         (SEGAN, {"stride": 3, "window": 243, "overlap": "hann"}, "window is 243, expected an even number with overlap"),
         (SEGAN, {"attention": (4,)}, "attention has 4, expected 0 to 3"),
         (SEGAN, {"attention": (0,)}, "attention at layer 0, which has 4 channels and 128 frames; expected at least 8"),
+        (SEGAN, {"attention": (2, 2)}, r"attention is \[2, 2\], expected each layer once"),
+        (SEGAN, {"attention": (2,), "attn_k_qk": 0}, "attn_k_qk is 0, expected at least 1"),
+        (SEGAN, {"attn_k_v": -8}, "attn_k_v is -8, expected at least 1"),
+        (SEGAN, {"attn_pool": 0}, "attn_pool is 0, expected at least 1"),
+        (Discriminator, {"window": 300}, "window is 300, expected a multiple of 16"),
+        (Discriminator, {"attention": (2,), "attn_k_qk": -8}, "attn_k_qk is -8, expected at least 1"),
+        (Discriminator, {"channels": (4, -1)}, "channels has -1, expected sizes of at least 1"),
         (Discriminator, {"norm": "batch"}, "norm is 'batch', expected one of vbn, bn, none"),
         (Discriminator, {"vbn_ref": "first"}, "vbn_ref is 'first', expected one of current_real, fixed"),
+        (DiscriminatorPlus, {"padding": "zeros", "max_shift": -1}, "max_shift is -1, expected at least 0"),
+        (DiscriminatorPlus, {"padding": "zeros", "hidden": (8, 0)}, "hidden has 0, expected sizes of at least 1"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(cls, conf, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"^{cls.__name__}: .*{message}"):
         build(cls, **conf)
+
+
+def test_a_misspelt_class_is_answered_with_those_that_can_be_named():
+    with pytest.raises(UserError, match="did you mean 'SEGAN'. It has Discriminator, DiscriminatorPlus, SEGAN.$"):
+        config.build("models", "segan.Segann")
 
 
 def test_training_windows_of_another_length_are_refused():
