@@ -301,12 +301,15 @@ def build(kind, dotted, conf=None, *, option=None, **extra):
         raise UserError(f"{option}_conf: {cls.__name__} refuses its values: {error}") from error
 
 
-def resolve(kind, dotted, conf=None):
-    """``conf`` checked and filled up with the class's plain defaults, ready for YAML."""
+def resolve(kind, dotted, conf=None, extra=None):
+    """``conf`` checked and filled up with the class's plain defaults, ready for YAML.
+
+    ``extra`` names the arguments that come from the program, as in `build`; None: not known yet.
+    """
     option = _OPTION.get(kind, kind)
     cls = locate(kind, dotted, option)
-    values = {n: p.default for n, p in _parameters(cls).items() if _is_plain(p.default)}
-    return {k: _listed(v) for k, v in (values | _checked(f"{option}_conf", cls, conf or {}, None)).items()}
+    values = {n: p.default for n, p in _parameters(cls).items() if n not in (extra or ()) and _is_plain(p.default)}
+    return {k: _listed(v) for k, v in (values | _checked(f"{option}_conf", cls, conf or {}, extra)).items()}
 
 
 def locate(kind, dotted, option):

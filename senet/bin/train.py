@@ -169,12 +169,14 @@ def resolve_options(args, parser):
     if args.num_workers is None:
         args.num_workers = 4 if args.ngpu else 0
     defaults = {name: parser.get_default(name) for name in vars(args)}
-    for kind, name in (("models", "model"), ("losses", "loss")):
-        dotted, conf = getattr(args, name), f"{name}_conf"
-        if dotted is None:
-            continue
-        defaults[conf] = config.resolve(kind, dotted)
-        setattr(args, conf, config.resolve(kind, dotted, getattr(args, conf)))
+    for conf, kind, dotted, extra in (
+        ("model_conf", "models", args.model, None),
+        ("loss_conf", "losses", args.loss, None),
+        ("objective_conf", *objective_class(args), vars(args)),  # the optimiser and so on are options of their own
+    ):
+        if dotted is not None:
+            defaults[conf] = config.resolve(kind, dotted, extra=extra)
+            setattr(args, conf, config.resolve(kind, dotted, getattr(args, conf), extra))
     return defaults
 
 
@@ -230,14 +232,17 @@ def keep_untrained(args, model):
     )  # fmt: skip
 
 
+def objective_class(args):
+    return "train", f"{args.objective}.{args.objective.title()}"
+
+
 def build_objective(args, model, device):
     if args.loss is None:
         raise UserError(
             f"loss: not given, and {args.model} has parameters to train; name a module.Class of senet.losses"
         )
     return config.build(
-        "train",
-        f"{args.objective}.{args.objective.title()}",
+        *objective_class(args),
         args.objective_conf,
         model=model,
         loss=config.build("losses", args.loss, args.loss_conf).to(device),

@@ -113,6 +113,21 @@ def test_stored_spectra_of_another_window_than_the_models_are_refused(spectra, t
         run(tmp_path / "exp", spectra, "--feats_type", "stft")
 
 
+def test_the_options_of_the_objective_are_filled_in_but_for_those_of_the_command():
+    parser = train.get_parser()
+    words = ["--train", "a", "--valid", "b", "--expdir", "c", "--model", "segan.SEGAN", "--objective", "adversarial"]
+    args = parser.parse([*words, "--objective_conf.gan_half", "true"])
+    defaults = train.resolve_options(args, parser)["objective_conf"]
+    assert defaults["batches"] == 2 and defaults["discriminator"] == "segan.Discriminator"
+    assert args.objective_conf == defaults | {"gan_half": True}
+    assert not set(defaults) & set(vars(args))
+    plain = parser.parse([*words[:-1], "supervised"])
+    train.resolve_options(plain, parser)
+    assert plain.objective_conf == {}
+    with pytest.raises(UserError, match="Adversarial has no 'ema_decay'.* It takes discriminator, discriminator_conf"):
+        train.resolve_options(parser.parse([*words, "--objective_conf.ema_decay", "0.9"]), parser)
+
+
 def test_a_bad_word_on_the_command_line_is_not_blamed_on_the_file(tmp_path, capsys):
     (tmp_path / "train.yaml").write_text("max_epoch: 3\n")
     with pytest.raises(SystemExit):
