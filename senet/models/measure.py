@@ -117,8 +117,9 @@ class LiveBytes(TorchDispatchMode):
     """Bytes of the tensors that are alive, now and at most, while this context is entered.
 
     Each storage is counted from the operation that makes it to its end, so ``peak`` is what an allocator without waste
-    would need: parameters, what autograd keeps, working memory. Not seen: what a kernel uses inside; and kernels that
-    compute a recurrent layer or attention in one piece, as GPUs have them, keep less than the operations counted here.
+    would need: parameters, what autograd keeps, working memory. Not seen: what a kernel uses inside; and a kernel that
+    computes a recurrent layer or attention in one piece keeps other amounts than the operations counted here (oneDNN's
+    LSTM more, for one).
     On the meta device reading a value gives 1, so that code which asks whether a loss is finite goes on.
     """
 

@@ -115,6 +115,16 @@ def test_peak_of_a_training_step_is_what_autograd_keeps_and_works_on():
     assert 2 * weight + 4 * wave <= memory.peak <= 4 * weight + 5 * wave
 
 
+def test_the_meta_device_needs_the_memory_that_a_real_one_needs():
+    peaks = {}
+    for device in ("meta", "cpu"):
+        with measure.LiveBytes() as memory, torch.device(device):
+            layers = nn.Sequential(nn.Conv2d(2, 8, 3), nn.PReLU(8), nn.GroupNorm(2, 8), nn.Conv2d(8, 2, 3))
+            layers(torch.empty(3, 2, 40, 30)).square().mean().backward()
+        peaks[device] = memory.peak
+    assert peaks["meta"] == peaks["cpu"] > 3 * 8 * 38 * 28 * 4
+
+
 def test_reading_a_value_on_the_meta_device_lets_checks_pass():
     with measure.LiveBytes():
         assert torch.isfinite(torch.empty(3, device="meta").sum())
