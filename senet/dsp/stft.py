@@ -3,7 +3,8 @@
 The window sits in the middle of an FFT frame. What lies before the first and behind the last sample is
 
     ``zeros`` or ``reflect``: ``n_fft // 2`` zeros, or the signal mirrored: frame t is centred on sample
-        ``t * hop_length``, and N samples give ``1 + N // hop_length`` frames;
+        ``t * hop_length``, and N samples give ``1 + N // hop_length`` frames. A signal too short to be mirrored is
+        followed by as many zeros as that takes;
     ``full``: ``win_length - hop_length`` zeros: every frame that overlaps the signal. Here the window sits at the start
         of the FFT frame, frame t ends with sample ``(t + 1) * hop_length``, and N samples give
         ``1 + (N + win_length - 2 * hop_length) // hop_length`` frames.
@@ -27,7 +28,7 @@ class STFT(nn.Module):
     """Complex spectrogram of a batch of waveforms, and back.
 
     Args:
-        n_fft: FFT length in samples; gives ``n_fft // 2 + 1`` bins.
+        n_fft: FFT length in samples, even where frames are centred; gives ``n_fft // 2 + 1`` bins.
         hop_length: frame shift in samples, at most half the window.
         win_length: samples of the window (periodic), at most ``n_fft``.
         window: ``hann``, ``sqrt_hann`` or ``hamming``, in both directions.
@@ -47,6 +48,11 @@ class STFT(nn.Module):
         padding: str = "zeros",
     ):
         super().__init__()
+        require_choice("STFT: window", window, WINDOWS)
+        require_choice("STFT: padding", padding, PADDINGS)
+        if n_fft < 2 or (n_fft % 2 and padding != "full"):
+            kind = "expected at least 2" if padding == "full" else "expected an even number from 2 on"
+            raise UserError(f"STFT: n_fft is {n_fft}, {kind} with padding {padding!r}")
         if not 2 <= win_length <= n_fft:
             raise UserError(f"STFT: win_length is {win_length}, expected 2 to n_fft = {n_fft} samples")
         if not 1 <= hop_length <= win_length // 2:
@@ -54,12 +60,11 @@ class STFT(nn.Module):
                 f"STFT: hop_length is {hop_length}, expected 1 to win_length / 2 = {win_length // 2} samples, "
                 "or the signal cannot be rebuilt from its frames"
             )
-        require_choice("STFT: window", window, WINDOWS)
-        require_choice("STFT: padding", padding, PADDINGS)
         self.n_fft, self.hop_length, self.win_length, self.padding = n_fft, hop_length, win_length, padding
         self.options = {"n_fft": n_fft, "hop_length": hop_length, "win_length": win_length}
         self.options |= {"window": window, "padding": padding}
         self.num_bins = n_fft // 2 + 1
+        self.least = n_fft // 2 + 1 if padding == "reflect" else 1  # samples that can be padded
         spare = n_fft - win_length
         if padding == "full":
             self.before = win_length - hop_length
@@ -83,17 +88,16 @@ class STFT(nn.Module):
 
         Models pad to it, because ``inverse`` needs two frames over each sample: see there.
         """
-        least = self.n_fft // 2 + 1 if self.padding == "reflect" else 1
-        return -(-max(num_samples, least) // self.hop_length) * self.hop_length
+        return -(-max(num_samples, self.least) // self.hop_length) * self.hop_length
 
     def forward(self, wave: Tensor) -> Tensor:
-        """(B, N) float -> (B, F, T) complex, F = n_fft // 2 + 1, T = ``num_frames(N)``.
-
-        N >= 1; for ``reflect`` N > n_fft // 2.
-        """
-        mode = "reflect" if self.padding == "reflect" else "constant"
-        wave = F.pad(wave, (self.before, self.after), mode)
-        return torch.stft(wave, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True)
+        """(B, N) float, N >= 1 -> (B, F, T) complex, F = n_fft // 2 + 1, T = ``num_frames(N)``."""
+        frames = self.num_frames(wave.shape[1])
+        if wave.shape[1] < self.least:
+            wave = F.pad(wave, (0, self.least - wave.shape[1]))
+        wave = F.pad(wave, (self.before, self.after), "reflect" if self.padding == "reflect" else "constant")
+        spec = torch.stft(wave, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True)
+        return spec[:, :, :frames]
 
     def inverse(self, spec: Tensor, length: int) -> Tensor:
         """(B, F, T) complex -> (B, length) float; ``inverse(forward(x), N)`` is x.

@@ -94,9 +94,17 @@ def test_centred_frames_equal_torchs(sizes, window, padding, mode):
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_frames_are_counted_for_numbers_and_tensors(framing):
     stft = STFT(*framing)
-    lengths = [n for n in (1, 159, 160, 161, 257, 400, 1000) if framing[-1] != "reflect" or n > framing[0] // 2]
+    lengths = [1, 159, 160, 161, 257, 400, 1000]
     counts = [stft(torch.zeros(1, n)).shape[2] for n in lengths]
     assert [stft.num_frames(n) for n in lengths] == counts == stft.num_frames(torch.tensor(lengths)).tolist()
+
+
+@pytest.mark.parametrize("length", [1, 159, 160, 161])
+def test_a_signal_too_short_to_be_mirrored_is_filled_up_with_zeros(length):
+    stft, x = STFT(320, 160, 320, padding="reflect"), noise(2, length)
+    filled = torch.nn.functional.pad(x, (0, max(161 - length, 0)))
+    torch.testing.assert_close(stft(x), stft(filled)[:, :, : 1 + length // 160])
+    torch.testing.assert_close(stft.inverse(stft(x), length), x, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -133,6 +141,26 @@ def test_whole_is_the_least_number_of_hops_that_can_be_mirrored():
     assert [full.whole(n) for n in (1, 100, 101, 16050)] == [100, 100, 200, 16100]
     assert [mirrored.whole(n) for n in (1, 257, 384, 385)] == [384, 384, 384, 512]
     assert mirrored(torch.zeros(1, mirrored.whole(1))).shape[2] == 4
+
+
+@pytest.mark.parametrize(
+    "n_fft, padding, found",
+    [
+        (401, "zeros", "n_fft is 401, expected an even number from 2 on with padding 'zeros'"),
+        (401, "reflect", "n_fft is 401, expected an even number from 2 on with padding 'reflect'"),
+        (-512, "reflect", "n_fft is -512, expected an even number from 2 on"),
+        (-511, "full", "n_fft is -511, expected at least 2 with padding 'full'"),
+    ],
+)
+def test_frames_without_a_middle_are_refused(n_fft, padding, found):
+    with pytest.raises(UserError, match=found):
+        STFT(n_fft, 100, 400, padding=padding)
+
+
+def test_odd_frames_from_their_start_are_exact():
+    stft, x = STFT(401, 100, 401, padding="full"), noise(2, 1234)
+    assert stft(x).shape[2] == stft.num_frames(1234)
+    torch.testing.assert_close(stft.inverse(stft(x), 1234), x, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
