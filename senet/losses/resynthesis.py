@@ -4,7 +4,6 @@ They see what is left of an estimated spectrum after its synthesis, whatever tra
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.compress import power, power_compress
@@ -61,7 +60,7 @@ class Hybrid(nn.Module):
         (SI-SNR in dB)."""
         mask = valid(lengths, stages[-1])
         est, ref = stages[-1] * mask, refs["clean"] * mask
-        est_spec, ref_spec = self._spectrum(est), self._spectrum(ref)
+        est_spec, ref_spec = self.stft(est), self.stft(ref)
         frames = self.stft.num_frames(lengths)
         difference = power_compress(est_spec, self.exponent, 1e-12) - power_compress(ref_spec, self.exponent, 1e-12)
         si_snr = _log_si_snr(est, ref).mean()
@@ -71,10 +70,6 @@ class Hybrid(nn.Module):
         }
         loss = sum(self.weights[name] * value for name, value in terms.items()) - self.si_snr_weight * si_snr
         return loss, {name: value.detach() for name, value in terms.items()} | {"si_snr": 10 * si_snr.detach()}
-
-    def _spectrum(self, wave: Tensor) -> Tensor:
-        shortest = self.stft.n_fft // 2 + 1  # that can be mirrored
-        return self.stft(F.pad(wave, (0, max(0, shortest - wave.shape[1]))))
 
     def _magnitude(self, spec: Tensor) -> Tensor:
         return (power(spec) + 1e-12) ** (self.mag_exponent / 2)
@@ -88,8 +83,8 @@ class PlainSpectrum(nn.Module):
     ``complex``: (d(re P - re C) + d(im P - im C)) / 2;
     ``time``: d(p - c); p and P are the estimate and its spectrum, c and C the clean signal's.
 
-    The defaults are CNUNet's. The modes of its code are weights of magnitude, complex and time: ``mag`` (1, 0, 0),
-    ``ri`` (0, 1, 0), ``mag+ri`` (1, 1, 0), ``mag+real+imag`` (1, 2, 0), ``time`` (0, 0, 1), ``time+mag`` (1, 0, 1).
+    The modes of CNUNet's code are weights of magnitude, complex and time: ``mag+real+imag`` (1, 1, 0), the default;
+    ``real+imag`` (0, 1, 0); ``time`` (0, 0, 1); and two that crash there: ``mag`` (1, 0, 0), ``time+mag`` (1, 0, 1).
     NUNet's loss is the last with ``time_distance: l2``.
 
     Args:
@@ -98,7 +93,8 @@ class PlainSpectrum(nn.Module):
         n_fft, hop_length, win_length, window: of the STFT that compares, in samples; all frames that overlap a clip.
     Raises:
         UserError: no weight, or an unknown distance.
-    Source: seorim0/CNUNet, seorim0/NUNet-TLS. Different: padding does not count (there, means over the padded batch).
+    Source: seorim0/CNUNet, seorim0/NUNet-TLS. Different: padding does not count (there, means over the padded batch);
+        the 1e-7 under the root, which is CNUNet's, also stands in NUNet's loss, whose code has none.
     """
 
     domain = "waveform"
