@@ -5,7 +5,8 @@
     ``batch``       per channel, over the batch, T and F while training; afterwards running means, so causal
     ``global``      per utterance, over C, T and F: not causal
     ``frame``       per utterance and frame, over C and F: causal
-    ``cumulative_instance``  per utterance and channel, over F and the frames 0..t: causal
+    ``cumulative_instance``  per utterance and channel, over F and the frames 0..t: causal; not for maps of one bin,
+        whose first frame has no variance and whose second is little but signs
     ``cumulative``  per utterance, over C, F and the frames 0..t: causal
 
 Sources: cumulative layer norm: Luo and Mesgarani, "Conv-TasNet", 2019; the others as in torch.nn.
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.errors import require_choice
+from senet.layers.precision import at_least_single
 
 CAUSAL = ("instance_running", "batch", "frame", "cumulative_instance", "cumulative")  # once trained
 
@@ -31,8 +33,8 @@ def norm(kind: str, channels: int, eps: float = 1e-5, groups: int = 1) -> nn.Mod
     Raises:
         UserError: there is no such kind.
     """
-    require_choice("norm", kind, _KINDS)
-    return _KINDS[kind](channels, eps, groups)
+    require_choice("norm", kind, KINDS)
+    return KINDS[kind](channels, eps, groups)
 
 
 class MapNorm(nn.Module):
@@ -56,7 +58,7 @@ class MapNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> the same."""
         dtype = x.dtype
-        x = x.float() if dtype in (torch.bfloat16, torch.float16) else x  # sums of thousands of values
+        x = at_least_single(x)  # sums of thousands of values
         weight, bias = self.weight[:, None, None], self.bias[:, None, None]
         if self.span == "past":
             y = self._by_past(x, weight, bias)
@@ -125,7 +127,7 @@ def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     return first.to(mean.dtype), (second - first.square()).clamp_min(0).to(mean.dtype)
 
 
-_KINDS = {
+KINDS = {
     "instance": lambda channels, eps, groups: MapNorm(channels, eps, channels, "all"),
     "instance_running": lambda channels, eps, groups: nn.InstanceNorm2d(
         channels, eps, affine=True, track_running_stats=True

@@ -4,13 +4,16 @@ Any ``nn.Module`` will do that has
     forward(noisy (B, N)) -> (B, N), float, for any N >= 1;
     stages(noisy) -> list of (B, N), one per stage, the result last, for losses on waveforms;
     sample_rate in Hz; causal; latency in samples, or None when a whole recording is needed.
-Training on spectra, computed or stored, also needs ``analysis`` and ``network``, which ``SpectralModel`` lays out.
+Training on spectra, computed or stored, also needs ``analysis`` and ``network``, which ``SpectralModel`` lays out. It
+sees the frames that stage 3 stores; enhancement, and training on waveforms, first pad to whole hops, which adds a frame
+to other lengths where frames are centred (1 in 101 for a second of GaGNet). Statistics over all frames differ by that.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
+from senet.errors import require_positive
 
 
 class SpectralModel(nn.Module):
@@ -23,10 +26,13 @@ class SpectralModel(nn.Module):
         sample_rate: Hz.
         stft: the transform of both ``analysis`` and ``synthesis``.
         latency: input samples that have to follow sample n before output sample n is settled; None: all of them.
+    Raises:
+        UserError: a sample rate below 1.
     """
 
     def __init__(self, sample_rate: int, stft: STFT, latency: int | None = None):
         super().__init__()
+        require_positive(type(self).__name__, sample_rate=sample_rate)
         self.sample_rate, self.stft, self.latency = sample_rate, stft, latency
 
     @property

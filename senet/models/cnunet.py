@@ -25,12 +25,14 @@ side outputs.
 CNUNet joins real and imaginary part in the encoder, as the first and the second half of the channels, with complex
 convolutions on each block's way up; from the bottleneck on each part has its own decoder of half the width.
 
-As published: sizes, both wirings, the norm over the whole utterance (so the system is offline although no convolution
-looks ahead), the output limited to +-1, in training too, where a sample beyond it gets no gradient.
-Different from the public code: the local skips of three decoder blocks come from their own part (there, three slips
-cross them: ``wiring="released"``); each frame is inverted by the inverse FFT cut to the window (there, by a
+As in the public code: sizes, the wiring ``released``, the norm over the whole utterance (so the system is offline
+although no convolution looks ahead), the output limited to +-1, in training too, where a sample beyond it gets no
+gradient.
+Different from it: with the wiring ``consistent`` the local skips of three decoder blocks come from their own part
+(there, three slips cross them); each frame is inverted by the inverse FFT cut to the window (there, by a
 pseudo-inverse; they differ only for spectra that no signal has); signals are padded to whole hops instead of cut;
-NUNet leaves a bin without energy empty (there, its phase is 0).
+NUNet leaves a bin without energy empty (there, its phase is 0), and takes recordings at their own level (there,
+``tools.addr2wav`` brings each file, noisy and clean by itself, to a peak of 1; in CNUNet's code that is commented out).
 Ours: the norms per frame and cumulative, which make the systems causal; the widths are free.
 The abstract of CNUNet does not say that the attention stays in the outermost blocks only, nor that the encoder's way up
 is complex; the code does both.
@@ -43,9 +45,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
-from senet.errors import UserError, require_choice
+from senet.errors import UserError, require_choice, require_positive
 from senet.layers.conv import TimeConv
-from senet.layers.norms import CAUSAL, norm
+from senet.layers.norms import CAUSAL, KINDS, norm
+from senet.layers.precision import at_least_single
 from senet.models.base import SpectralModel
 
 KERNEL = (2, 3)  # time x frequency
@@ -204,7 +207,7 @@ class Attention(nn.Module):
         time = self.time_squeeze(x.mean(3, keepdim=True))  # B, inner, T, 1
         # The 1x1 convolution, but for its bias, comes before the mean over time: it leaves fewer channels to average.
         squeeze = self.frequency_squeeze
-        narrow = F.conv2d(x, squeeze.weight, groups=squeeze.groups).float()
+        narrow = at_least_single(F.conv2d(x, squeeze.weight, groups=squeeze.groups))
         frequency = recent_sum(narrow, self.frames) / self.frames + squeeze.bias[:, None, None]  # B, inner, T, F
         return x * self.time_gate(time) * self.frequency_gate(frequency)
 
@@ -330,16 +333,19 @@ class NestedUNet(SpectralModel):
         clamp_training: bool,
         sizes: dict[str, tuple[int, int]],
     ):
+        require_choice(f"{model}: norm", norm, KINDS)
         for name, (size, divisor) in sizes.items():
             if size < 1 or size % divisor:
                 raise UserError(f"{model}: {name} is {size}, expected {divisor}, {2 * divisor}, {3 * divisor}, ...")
-        if not depths or min(depths) < 1:
-            raise UserError(f"{model}: depths are {list(depths)}, expected at least one, all at least 1")
+        require_positive(model, depths=depths)
+        if not depths:
+            raise UserError(f"{model}: depths is [], expected at least one")
         halvings = max(stage + depth for stage, depth in enumerate(depths))
-        if n_fft < 1 or n_fft % (2 << halvings):
+        multiple = 2 << halvings
+        if n_fft < 1 or n_fft % multiple:
             raise UserError(
-                f"{model}: n_fft is {n_fft}, which makes {n_fft // 2} bins without DC; with depths {list(depths)} "
-                f"they are halved {halvings} times, so n_fft has to be a multiple of {2 << halvings}"
+                f"{model}: n_fft is {n_fft}, expected {multiple}, {2 * multiple}, {3 * multiple}, ..., because with "
+                f"depths {list(depths)} the n_fft / 2 bins without DC are halved {halvings} times"
             )
         latency = win_length if norm in CAUSAL else None
         super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "full"), latency)
@@ -394,8 +400,8 @@ class CNUNet(NestedUNet):
         require_choice("CNUNet: arithmetic", arithmetic, ("complex", "real"))
         require_choice("CNUNet: wiring", wiring, ("consistent", "released"))
         require_choice("CNUNet: attention", attention, ("outermost", "all", "none"))
+        require_positive("CNUNet", dense_layers=dense_layers, attention_frames=attention_frames)
         sizes = {"channels": (channels, 4), "inner": (inner, 8)}
-        sizes |= {"dense_layers": (dense_layers, 1), "attention_frames": (attention_frames, 1)}
         super().__init__(
             "CNUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, sizes
         )
@@ -438,8 +444,8 @@ class CNUNet(NestedUNet):
             skips.append((x, local))
             x = downsample(x)
         parts = self.dense(x).chunk(2, 1)
-        x = self.output(torch.cat([self.decode_part(x, skips, part) for part, x in enumerate(parts)], 1)).float()
-        real, imag = F.pad(x.transpose(2, 3), (0, 0, 1, 0)).unbind(1)  # B, F, T each
+        x = self.output(torch.cat([self.decode_part(x, skips, part) for part, x in enumerate(parts)], 1))
+        real, imag = F.pad(at_least_single(x).transpose(2, 3), (0, 0, 1, 0)).unbind(1)  # B, F, T each
         return [torch.complex(real, imag)]
 
     def decode_part(self, x: Tensor, skips: list[tuple[Tensor, list[Tensor]]], part: int) -> Tensor:
@@ -493,8 +499,8 @@ class NUNet(NestedUNet):
         norm: str = "global",
         clamp_training: bool = True,
     ):
+        require_positive("NUNet", dense_layers=dense_layers, attention_frames=attention_frames)
         sizes = {"channels": (channels, 2), "inner": (inner, 2)}
-        sizes |= {"dense_layers": (dense_layers, 1), "attention_frames": (attention_frames, 1)}
         super().__init__(
             "NUNet", sample_rate, n_fft, hop_length, win_length, window, depths, norm, clamp_training, sizes
         )
@@ -521,7 +527,7 @@ class NUNet(NestedUNet):
         for upsample, block in zip(self.upsample, self.decoder, strict=True):
             skip, local = skips.pop()
             x, _ = block(upsample(torch.cat([x, skip], 1)), local)
-        magnitude = self.output(x)[:, 0].float().transpose(1, 2)  # B, F - 1, T
+        magnitude = at_least_single(self.output(x))[:, 0].transpose(1, 2)  # B, F - 1, T
         return [F.pad(magnitude, (0, 0, 1, 0)) * torch.sgn(spec)]
 
 

@@ -2,21 +2,25 @@
 
 Paper: A. Li, C. Zheng, L. Zhang, X. Li, "Glance and Gaze: A Collaborative Learning Framework for Single-channel Speech
 Enhancement", Applied Acoustics 187 (2022) 108499, arXiv 2106.11789.
-Public code: Andong-Li-speech/GaGNet (network and loss; no training, no checkpoint).
+Public code: Andong-Li-speech/GaGNet (network and loss; no training, no checkpoint). Of the paper only the abstract was
+at hand: what is here follows the public code.
 
     noisy STFT -> level 1, magnitude ** 0.5 -> encoder of gated convolutions and UNet-blocks -> features
     q times: features + last estimate -> glance block -> gain G
                                       -> gaze block -> complex residual R;   estimate = G * last estimate + R
     last estimate -> magnitude ** 2, level back -> inverse STFT
 
-As published in the code: all sizes, the order of the layers, STFT 320/160 (Hann, centred, mirrored ends), compression
+As in the public code: all sizes, the order of the layers, STFT 320/160 (Hann, centred, mirrored ends), compression
 before the network, PyTorch's initial weights. As in the authors' TaylorSENet code, because GaGNet's holds no training:
 noisy and clean divided by the level of the noisy utterance.
 Different from the code on purpose: G multiplies real and imaginary part, which equals its way over magnitude and
 angle and has a gradient at zero; the level is the RMS of the spectrum, not of the waveform, so that it can be taken
-from stored spectra, and in training it is the crop's; pairs of convolutions over the same input are one.
-Only in the code: the gaze block with one stack, the encoder without UNet-blocks, sums for the inner skips, batch norm.
-Ours: every other norm, the cumulative level, other STFT sizes.
+from stored spectra, in training it is the crop's, and digital silence behind the last sound does not count in it; pairs
+of convolutions over the same input are one; signals are padded to whole hops (see ``senet.models.base``).
+Variants that the code offers beside its defaults: the gaze block with one stack, the encoder without UNet-blocks, sums
+for the inner skips, batch norm; the first two and the last are said to be in the code alone, which was not checked.
+Ours: every other norm, the cumulative level, other STFT sizes; first kernel, last width, dilations and exponent, fixed
+in the code, are settings.
 
 The published normalisation and level need the whole recording, although convolutions look back only. What streams is a
 norm among ``senet.layers.norms.CAUSAL`` with ``level`` ``cumulative`` or ``none``: latency one window.
@@ -32,9 +36,10 @@ from torch import Tensor, nn
 from senet.dsp.compress import power_compress
 from senet.dsp.spectral_level import FORMS, rms_level
 from senet.dsp.stft import STFT
-from senet.errors import UserError, require_choice
+from senet.errors import UserError, require_choice, require_positive
 from senet.layers import norms
 from senet.layers.conv import TimeConv
+from senet.layers.precision import at_least_single
 from senet.models.base import SpectralModel
 
 DEPTHS = {"u2": (4, 3, 2, 1, 0), "plain": (0, 0, 0, 0, 0)}  # of the UNet-block in each layer of the encoder
@@ -51,7 +56,8 @@ class GaGNet(SpectralModel):
         exponent: of the magnitudes; 1: no compression.
         level: what spectra are divided by: ``utterance``: RMS of the whole recording (offline); ``cumulative``: of all
             frames so far; ``none``.
-        norm: kind of normalisation, see ``senet.layers.norms``; ``instance`` needs the whole recording.
+        norm: kind of normalisation, see ``senet.layers.norms``; ``instance`` needs the whole recording. With
+            ``cumulative_instance`` the temporal convolutions, whose maps have one bin, take ``cumulative``: see there.
         causal: temporal convolutions without future frames, otherwise centred. The encoder never looks ahead.
         q: stages. p: groups of temporal convolutions in each stack.
         dilations: in frames, of the temporal convolutions of a group, one each.
@@ -90,10 +96,17 @@ class GaGNet(SpectralModel):
         gaze: str = "separate",
     ):
         require_choice("GaGNet: level", level, FORMS)
+        require_choice("GaGNet: norm", norm, norms.KINDS)
         require_choice("GaGNet: encoder", encoder, DEPTHS)
         require_choice("GaGNet: inner_skip", inner_skip, ("cat", "add"))
         require_choice("GaGNet: glance", glance, GAINS)
         require_choice("GaGNet: gaze", gaze, ("separate", "squeezed"))
+        require_positive("GaGNet", q=q, p=p, dilations=dilations, kd1=kd1, cd1=cd1)
+        require_positive("GaGNet", channels=channels, first_kernel=first_kernel)
+        if not dilations:
+            raise UserError("GaGNet: dilations is [], expected at least one")
+        if len(first_kernel) != 2:
+            raise UserError(f"GaGNet: first_kernel is {list(first_kernel)}, expected two numbers, time x frequency")
         if not 0 < exponent <= 1:
             raise UserError(f"GaGNet: exponent is {exponent}, expected more than 0 and at most 1")
         if not causal and any((kd1 - 1) * dilation % 2 for dilation in dilations):
@@ -212,8 +225,8 @@ class GlanceGaze(nn.Module):
     def forward(self, features: Tensor, estimate: Tensor) -> Tensor:
         """Args: features (B, d_feat, T, 1); estimate (B, 2, T, F), real and imaginary part. Returns: the next one."""
         x = torch.cat([features, _without_bins(estimate)], 1)
-        gain = self.activation(self.glance(x)).float()  # B, F, T, 1
-        residual = self.gaze(x).float().unflatten(1, (2, -1))  # B, 2, F, T, 1
+        gain = at_least_single(self.activation(self.glance(x)))  # B, F, T, 1
+        residual = at_least_single(self.gaze(x)).unflatten(1, (2, -1))  # B, 2, F, T, 1
         return gain.permute(0, 3, 2, 1) * estimate + residual[..., 0].transpose(2, 3)
 
 
@@ -255,6 +268,8 @@ class SqueezedConv(nn.Module):
     def __init__(self, channels: int, squeezed: int, kernel: int, dilation: int, causal: bool, norm: str):
         super().__init__()
         future = 0 if causal else (kernel - 1) * dilation // 2
+        if norm == "cumulative_instance":  # one value per frame: the statistics of the first frames would mean nothing
+            norm = "cumulative"
         self.layers = nn.Sequential(
             nn.Conv2d(channels, squeezed, 1, bias=False),
             nn.PReLU(squeezed),
@@ -284,11 +299,13 @@ def _encoded_bins(n_fft: int, depths: tuple[int, ...], kernels: tuple[tuple[int,
     if wrong is None:
         return bins[-1]
     step, least = 2 ** depths[wrong], 2 ** (depths[wrong] + 1) - 1
-    sizes = [n for n in range(2, 2 * n_fft + 1024, 2) if _fit(n, depths, kernels)[1] is None]
+    needs = f"at least {least}" if step == 1 else f"at least {least}, and one less than a multiple of {step}"
+    most = 2 * n_fft + 4 * kernels[0][1] + 1024
+    sizes = [n for n in range(2, most, 2) if _fit(n, depths, kernels)[1] is None]
     nearest = sorted(sorted(sizes, key=lambda n: abs(n - n_fft))[:2])
     raise UserError(
         f"GaGNet: n_fft is {n_fft}, which leaves {bins[wrong]} bins in layer {wrong + 1} of the encoder, but it needs "
-        f"at least {least}, and one less than a multiple of {step}; n_fft {nearest[0]} and {nearest[1]} would fit"
+        f"{needs}; n_fft {nearest[0]} and {nearest[1]} would fit"
     )
 
 

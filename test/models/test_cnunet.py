@@ -295,6 +295,16 @@ def test_nunet_keeps_the_noisy_phase():
     torch.testing.assert_close(factor.imag, torch.zeros_like(factor.imag), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("cls", [CNUNet, NUNet])
+def test_double_precision_is_kept(cls):
+    model, x = small(cls), 0.1 * noise(1, 400)
+    with torch.no_grad():
+        single, double = model(x), model.double()(x.double())
+        moved = model(x.double() + 1e-12 * noise(1, 400, seed=1))
+    torch.testing.assert_close(single, double.float(), atol=1e-5, rtol=0)
+    assert 0 < (double - moved).abs().max() < 1e-9
+
+
 @pytest.mark.parametrize("clamp_training", [True, False])
 def test_the_output_is_limited_in_training_as_chosen(clamp_training):
     model = small(clamp_training=clamp_training)
@@ -306,14 +316,21 @@ def test_the_output_is_limited_in_training_as_chosen(clamp_training):
 @pytest.mark.parametrize(
     "cls, conf, message",
     [
-        (CNUNet, {"n_fft": 480, "win_length": 400}, "n_fft is 480, which makes 240 bins.*multiple of 512"),
-        (NUNet, {"depths": (9,)}, "halved 9 times, so n_fft has to be a multiple of 1024"),
+        (
+            CNUNet,
+            {"n_fft": 480, "win_length": 400},
+            r"n_fft is 480, expected 512, 1024, 1536, \.\.\., because .* n_fft / 2 bins",
+        ),
+        (NUNet, {"depths": (9,)}, "n_fft is 512, expected 1024, 2048, .* are halved 9 times"),
         (CNUNet, {"channels": 30}, "channels is 30, expected 4, 8, 12, "),
         (CNUNet, {"inner": 12}, "inner is 12, expected 8, 16, 24"),
         (NUNet, {"inner": 0}, "inner is 0, expected 2, 4, 6"),
-        (CNUNet, {"attention_frames": 0}, "attention_frames is 0, expected 1, 2, 3"),
-        (NUNet, {"depths": (2, 0)}, r"depths are \[2, 0\], expected at least one, all at least 1"),
-        (CNUNet, {"norm": "layer"}, "norm is 'layer', expected one of instance, "),
+        (CNUNet, {"attention_frames": 0}, "CNUNet: attention_frames is 0, expected at least 1"),
+        (NUNet, {"depths": (2, 0)}, "NUNet: depths has 0, expected sizes of at least 1"),
+        (NUNet, {"depths": ()}, r"NUNet: depths is \[\], expected at least one"),
+        (CNUNet, {"n_fft": -512}, "n_fft is -512, expected 512, 1024"),
+        (CNUNet, {"sample_rate": 0}, "CNUNet: sample_rate is 0, expected at least 1"),
+        (CNUNet, {"norm": "layer"}, "CNUNet: norm is 'layer', expected one of instance, "),
         (CNUNet, {"attention": "some"}, "attention is 'some', expected one of outermost, all, none"),
         (CNUNet, {"wiring": "released", "depths": (2, 1)}, r"expected \[6, 5, 4, 4, 4, 3\]"),
     ],

@@ -4,7 +4,9 @@ from torch import nn
 
 from senet.errors import UserError
 from senet.layers.norms import CAUSAL
+from senet.losses.spectral import RIMagnitude
 from senet.models.gagnet import GaGNet
+from senet.train.supervised import Supervised
 
 SMALL = {"n_fft": 128, "win_length": 128, "hop_length": 64, "channels": 8, "d_feat": 8, "cd1": 6, "p": 1}
 NORMS = ("instance", "instance_running", "batch", "global", "frame", "cumulative_instance", "cumulative")
@@ -234,6 +236,19 @@ def test_the_glance_gain_and_the_gaze_residual_are_what_is_published():
     torch.testing.assert_close(estimate, expected, atol=1e-5, rtol=1e-5)
 
 
+# ---------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_single_precision_is_enough_for_every_norm(kind):
+    model, x = build(norm=kind, q=3, p=2, cd1=32), noise(1, 1_600)
+    with torch.no_grad():
+        single = model(x)
+        exact = model.double()(x.double())
+    assert exact.dtype == torch.float64
+    assert (single - exact).norm() < 1e-4 * exact.norm()
+
+
 # ---------------------------------------------------------------- every variant
 
 VARIANTS = [
@@ -266,6 +281,14 @@ def test_variants_keep_the_length_and_utterances_apart_and_train(conf):
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("length", [1, 64, 100])
+def test_a_batch_that_is_too_short_to_be_mirrored_trains(length):
+    objective = Supervised(build(q=1), RIMagnitude(), optim_conf={"lr": 1e-3})
+    batch = {"ids": ["a", "b"], "noisy": noise(2, length), "clean": noise(2, length, seed=1)}
+    result = objective.step(batch | {"lengths": torch.tensor([1, length])})
+    assert torch.isfinite(result["loss"]) and torch.isfinite(result["grad_norm"])
+
+
 @pytest.mark.parametrize("kind", ["instance", "cumulative", "batch"])
 def test_gradients_in_silence_are_finite(kind):
     model = build(norm=kind).train()
@@ -287,7 +310,20 @@ def test_gradients_in_silence_are_finite(kind):
         ({"win_length": 400}, "win_length is 400, expected 2 to n_fft"),
         ({"exponent": 0.0}, "exponent is 0.0, expected more than 0 and at most 1"),
         ({"causal": False, "kd1": 2}, "kd1 is 2, expected an odd number with causal: false"),
-        ({"norm": "layer"}, "norm is 'layer', expected one of instance"),
+        *(({name: 0}, f"GaGNet: {name} is 0, expected at least 1") for name in ("q", "p", "kd1", "cd1", "channels")),
+        *(({name: -1}, f"GaGNet: {name} is -1, expected at least 1") for name in ("q", "p", "kd1", "sample_rate")),
+        ({"dilations": ()}, r"dilations is \[\], expected at least one"),
+        ({"dilations": (1, -1)}, "dilations has -1, expected sizes of at least 1"),
+        ({"first_kernel": (2, 0)}, "first_kernel has 0, expected sizes of at least 1"),
+        ({"first_kernel": (2,)}, r"first_kernel is \[2\], expected two numbers"),
+        ({"first_kernel": (2, 5, 3)}, r"first_kernel is \[2, 5, 3\], expected two numbers"),
+        ({"first_kernel": (2, 5000)}, "n_fft is 128, which leaves .* would fit"),
+        (
+            {"encoder": "plain", "n_fft": 40, "win_length": 40, "hop_length": 20},
+            "leaves 0 bins in layer 4 of the encoder, but it needs at least 1; n_fft",
+        ),
+        ({"n_fft": -128}, "n_fft is -128, expected an even number from 2 on"),
+        ({"norm": "layer"}, "GaGNet: norm is 'layer', expected one of instance"),
         ({"level": "peak"}, "level is 'peak', expected one of none, utterance, cumulative"),
         ({"encoder": "u3"}, "encoder is 'u3', expected one of u2, plain"),
         ({"inner_skip": "sum"}, "inner_skip is 'sum', expected one of cat, add"),
