@@ -52,8 +52,8 @@ def checkpoints(exp, count):
     kept = checkpoint.series(checkpoint.entries(folder))
     if len(kept) < count:
         raise UserError(
-            f"{folder} has {len(kept)} checkpoints of the regular series, {count} are wanted; "
-            f"train first (stage train) with keep_last: {count}"
+            f"{folder} has {len(kept)} of the regular series (one at each multiple of save_every updates), {count} are "
+            f"wanted; train (stage train) with keep_last: {count} or more and, if it was short, a smaller save_every"
         )
     for entry in reversed(kept[:count]):
         print(f"step_{entry['step']:08d}", entry["file"], entry["sha256"])

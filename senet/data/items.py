@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from senet.data.ark import read_matrix
-from senet.data.audio import AudioError, check, read_mono
+from senet.data.audio import AudioError, check, info, read_mono
 from senet.data.datadir import key_differences
 from senet.data.scp import Scp
 from senet.errors import UserError
@@ -35,6 +35,20 @@ class Waveforms:
         self._short = 0.1 * sample_rate
         self.num_samples = data.num_samples
         self.scps = {name: getattr(data, name) for name in signals if getattr(data, name) is not None}
+        self._require_rate(data.path)
+
+    def _require_rate(self, path):
+        """Refuse a folder that begins with a recording of another rate; a single one is met when it is read."""
+        scp = self.scps["noisy"]
+        try:
+            found = info(scp.value(0), root=scp.root).sample_rate
+        except AudioError:
+            return
+        if found != self.sample_rate:
+            raise UserError(
+                f"{path}: recordings of {found} Hz, the model works at {self.sample_rate} Hz; mix the set at that rate "
+                f"(--sample_rate of run.sh, stage 2) or set model_conf.sample_rate: {found}"
+            )
 
     def __len__(self):
         return len(self.num_samples)
@@ -137,12 +151,13 @@ class Spectra:
         featsdir = Path(featsdir)
         config = {"window": "hann", "padding": "zeros"} | stored_config(featsdir)  # as before these were options
         expected = {"feats_type": "stft", "sample_rate": sample_rate} | (stft.options if stft else {})
-        for name, value in expected.items():
-            if config.get(name) != value:
-                raise UserError(
-                    f"{featsdir / 'feats_config.json'}: {name} is {config.get(name)}, {value} expected by the model; "
-                    f"run stage 3 again with --{name} {value}"
-                )
+        wrong = {name: value for name, value in expected.items() if config.get(name) != value}
+        if wrong:
+            found = ", ".join(f"{name} is {config.get(name)}, {value} expected" for name, value in wrong.items())
+            raise UserError(
+                f"{featsdir / 'feats_config.json'}: {found} by the model; run stage 3 again with "
+                + " ".join(f"--{name} {value}" for name, value in wrong.items())
+            )
         self.num_samples = data.num_samples
         self.scps = {"noisy_stft": Scp(featsdir / "feats.scp"), "clean_stft": Scp(featsdir / "spk1_feats.scp")}
         for scp in self.scps.values():

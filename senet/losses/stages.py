@@ -27,9 +27,10 @@ class Stages(nn.Module):
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and refs as the inner loss takes them. Returns: loss, the last stage's terms and each loss."""
         if len(stages) != len(self.weights):
+            found = f"{len(stages)} stage" + "s" * (len(stages) > 1)
             raise UserError(
-                f"loss_conf.weights: {len(self.weights)} weights, but the model has {len(stages)} stages; "
-                "give one for each"
+                f"loss_conf.weights: {len(self.weights)} weights for a model of {found}; "
+                "give one weight for each stage, or change the stages in model_conf"
             )
         total, values = 0.0, {}
         for k, (estimate, weight) in enumerate(zip(stages, self.weights, strict=True), 1):

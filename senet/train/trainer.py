@@ -232,11 +232,11 @@ class Trainer:
         record = {"event": "train", "step": self.step, "epoch": self.epoch + 1, **values, "lr": self.objective.lr}
         record |= {"seconds": self.seconds, "steps_per_second": steps_per_second, "audio_per_second": audio_per_second}
         self.log.write(record)
-        norm = f"  grad {values['grad_norm']:.3g}" if "grad_norm" in values else ""
+        terms = "  ".join(f"{name} {value:.3g}" for name, value in values.items() if name != "loss")
         log.info(
-            "epoch %d/%d  step %d (%d/%d)  loss %.5g  lr %.3g%s  %.3g steps/s  %.3g x real time  %s left",
-            self.epoch + 1, self.max_epoch, self.step, self.position, batches, values["loss"], self.objective.lr, norm,
-            steps_per_second, audio_per_second, clock(self._seconds_left(batches)),
+            "epoch %d/%d  step %d (%d/%d)  loss %.5g  (%s)  lr %.3g  %.3g steps/s  %.3g x real time  %s left",
+            self.epoch + 1, self.max_epoch, self.step, self.position, batches, values["loss"], terms,
+            self.objective.lr, steps_per_second, audio_per_second, clock(self._seconds_left(batches)),
         )  # fmt: skip
 
     def _log_valid(self, valid, better):

@@ -242,7 +242,7 @@ class TestLastCheckpoints:
 
     def test_too_few_are_refused_with_the_option_that_keeps_more(self, done):
         _, _, err = done.run("--score_checkpoints", "2", code=1)
-        message = "exp/train_x/checkpoints has 1 checkpoints of the regular series, 2 are wanted; train first"
+        message = "exp/train_x/checkpoints has 1 of the regular series (one at each multiple of save_every updates)"
         assert f"stage 5: --score_checkpoints: {message}" in err and "keep_last: 2" in err
         listed = done.run("--list", "--score_checkpoints", "2")[1]
         assert re.search(r"5 enhance +exp/train_x/step_\* +missing input: exp/train_x/checkpoints has 1", listed)

@@ -48,7 +48,7 @@ def test_stages_passes_on_what_the_inner_loss_is():
 
 @pytest.mark.parametrize("kind", [Stages, Progressive])
 def test_another_number_of_stages_is_refused(kind):
-    with pytest.raises(UserError, match="2 weights, but the model has 1 stages"):
+    with pytest.raises(UserError, match="2 weights for a model of 1 stage;"):
         kind("waveform.L1", weights=(1.0, 1.0))([waves()["noisy"]], waves(), LENGTHS)
 
 
