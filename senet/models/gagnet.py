@@ -17,12 +17,12 @@ Different from the code on purpose: G multiplies real and imaginary part, which 
 angle and has a gradient at zero; the level is the RMS of the spectrum, not of the waveform, so that it can be taken
 from stored spectra, in training it is the crop's, and digital silence behind the last sound does not count in it; pairs
 of convolutions over the same input are one; signals are padded to whole hops (see ``senet.models.base``).
-Variants that the code offers beside its defaults: the gaze block with one stack, the encoder without UNet-blocks, sums
-for the inner skips, batch norm; the first two and the last are said to be in the code alone, which was not checked.
-Ours: every other norm, the cumulative level, other STFT sizes; first kernel, last width, dilations and exponent, fixed
-in the code, are settings.
+Switches of the code, which need not be the paper's: batch norm, the gaze block with one stack, the encoder without
+UNet-blocks, sums for the inner skips, the gain's activation, all sizes but those that follow.
+Ours: every other norm, the cumulative level, hop and window, and as settings what the code fixes: first kernel, last
+width (by ``d_feat``) and exponent.
 
-The published normalisation and level need the whole recording, although convolutions look back only. What streams is a
+The default normalisation and level need the whole recording, although convolutions look back only. What streams is a
 norm among ``senet.layers.norms.CAUSAL`` with ``level`` ``cumulative`` or ``none``: latency one window.
 
 Shapes: B batch, C channels, T frames, F bins; maps are (B, C, T, F), channels last in memory. What has no frequency
@@ -48,7 +48,7 @@ EPS = 1e-12  # power below which the compression is linear
 
 
 class GaGNet(SpectralModel):
-    """The network of the module's docstring; the defaults are the published system.
+    """The network of the module's docstring; the defaults are the public code's.
 
     Args:
         sample_rate: Hz.
