@@ -358,7 +358,7 @@ class NestedUNet(SpectralModel):
 
 
 class CNUNet(NestedUNet):
-    """Complex nested U-Net with augmented two-level skip connections; the defaults are the public code's, in better wiring.
+    """Complex nested U-Net with augmented two-level skip connections; the defaults are the code's but for the wiring.
 
     Args:
         sample_rate: Hz.
