@@ -39,7 +39,7 @@ from senet.dsp.compress import compress_magnitude, power_compress
 from senet.dsp.phase import FORMS, delta_phasor
 from senet.dsp.spectral_level import rms_level
 from senet.dsp.stft import STFT
-from senet.errors import UserError, require_choice
+from senet.errors import UserError, require_choice, require_positive
 from senet.layers.conv import TimeConv
 from senet.models.base import SpectralModel
 
@@ -105,6 +105,9 @@ class LowLatencyNet(SpectralModel):
         require_choice("LowLatencyNet: level", level, spectral_level.FORMS)
         require_choice("LowLatencyNet: lookahead_form", lookahead_form, ("distributed", "delayed"))
         require_choice("LowLatencyNet: mask", mask, tuple(MASKS))
+        require_positive(
+            "LowLatencyNet", channels=channels, maps=maps, dilations=dilations, lstm_units=lstm_units, fc_units=fc_units
+        )
         if lookahead < 0 or (lookahead and not causal):
             raise UserError(f"LowLatencyNet: lookahead is {lookahead}, expected 0, or more with causal: true")
         latency = win_length + lookahead * hop_length if causal and level != "utterance" else None

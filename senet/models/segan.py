@@ -50,6 +50,7 @@ from torch.nn.utils import parametrize
 
 from senet.dsp.emphasis import de_emphasis, pre_emphasis
 from senet.errors import UserError, require_choice, require_positive
+from senet.layers.precision import at_least_single
 
 __all__ = ["SEGAN", "Discriminator", "DiscriminatorPlus"]  # what a configuration may name
 
@@ -289,7 +290,7 @@ class Generator(nn.Module):
             x = torch.cat([x, skip], 1) if self.merge == "concat" else x + skip
             if str(j) in self.decoder_attention:
                 x = self.decoder_attention[str(j)](x)
-        return self.output(x).float().tanh()[:, 0]
+        return at_least_single(self.output(x)).tanh()[:, 0]
 
 
 # ---------------------------------------------------------------- discriminators
@@ -380,7 +381,7 @@ class Discriminator(nn.Module):
             x = F.leaky_relu(norm(conv(x), sizes), 0.3)
             if str(i) in self.attention:
                 x = self.attention[str(i)](x)
-        scores = self.score(self.reduce(x)[:, 0])[:, 0].float()
+        scores = at_least_single(self.score(self.reduce(x)[:, 0])[:, 0])
         return list(scores.split(sizes)[-len(candidates) :])
 
     def _reference(self, first: Tensor, given: tuple[Tensor, Tensor] | None) -> Tensor | None:
@@ -446,7 +447,7 @@ class DiscriminatorPlus(nn.Module):
         x = torch.stack([candidate, noisy], 1)  # B, 2, W
         for conv, norm, act in zip(self.convs, self.norms, self.acts, strict=True):
             x = act(norm(conv(self._turned(x))))
-        return self.head(x.flatten(1))[:, 0].float()
+        return at_least_single(self.head(x.flatten(1))[:, 0])
 
     def judge(
         self, candidates: list[Tensor], noisy: Tensor, reference: tuple[Tensor, Tensor] | None = None
@@ -540,7 +541,7 @@ class VirtualBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, sizes: list[int]) -> Tensor:
         """(sum of sizes, C, T) -> the same: groups of so many examples, of which the first is the reference."""
-        x = x.float()
+        x = at_least_single(x)
         reference, *batches = x.split(sizes)
         reference_variance, reference_mean = torch.var_mean(reference, (0, 2), correction=0)
         means, variances = [reference_mean], [reference_variance]

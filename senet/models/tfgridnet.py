@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from senet.dsp.stft import STFT
 from senet.errors import UserError, require_choice, require_positive
 from senet.layers.norms import norm
+from senet.layers.precision import at_least_single
 from senet.models.base import SpectralModel
 
 FRONTENDS = ("phase", "ri")
@@ -161,7 +162,7 @@ class TFGridNet(SpectralModel):
 
     def estimate(self, deconv: nn.Module, x: Tensor) -> Tensor:
         """(B, T, Q, D) -> (B, F, T) complex."""
-        x = deconv(x.permute(0, 3, 1, 2)).float()  # B, 2, T, F
+        x = at_least_single(deconv(x.permute(0, 3, 1, 2)))  # B, 2, T, F
         return torch.complex(x[:, 0], x[:, 1]).transpose(1, 2)
 
 
@@ -181,7 +182,9 @@ class PhaseEncoder(nn.Module):
         re, im = x[:, :1], x[:, 1:]
         z_re = self.real(re) - self.imag(im)
         z_im = self.real(im) + self.imag(re)
-        return (z_re.float().square() + z_im.float().square() + 1e-12) ** 0.25  # slope of |Z|^0.5 at 0: infinite
+        return (
+            at_least_single(z_re).square() + at_least_single(z_im).square() + 1e-12
+        ) ** 0.25  # slope of |Z|^0.5 at 0: infinite
 
 
 class GridBlock(nn.Module):

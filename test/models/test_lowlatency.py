@@ -248,6 +248,8 @@ def test_silence_gives_silence_and_finite_gradients():
     "conf, message",
     [
         ({"mask": "magnitude"}, "mask is 'magnitude', expected one of mag, ri_sigmoid"),
+        ({"channels": -8}, "channels is -8, expected at least 1"),
+        ({"dilations": (1, 0)}, "dilations has 0, expected sizes of at least 1"),
         ({"inputs": "ri"}, "inputs is 'ri', expected one of complex, magnitude"),
         ({"delta_phase": "time"}, "delta_phase is 'time', expected one of none, raw"),
         ({"delta_encoding": "sin"}, "delta_encoding is 'sin'"),

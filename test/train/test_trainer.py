@@ -323,7 +323,17 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
     lines = [r.getMessage() for r in caplog.records]
     assert not any("\r" in line for line in lines)
     (line,) = [line for line in lines if "step 6 " in line]
-    for part in ("epoch 2/3", "(1/5)", "loss ", "(twice ", "lr 0.01", "grad_norm ", " steps/s", " x real time", " left"):
+    for part in (
+        "epoch 2/3",
+        "(1/5)",
+        "loss ",
+        "(twice ",
+        "lr 0.01",
+        "grad_norm ",
+        " steps/s",
+        " x real time",
+        " left",
+    ):
         assert part in line
 
 
