@@ -180,11 +180,9 @@ class PhaseEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2, T, F), real and imaginary part -> (B, channels, T, F)."""
         re, im = x[:, :1], x[:, 1:]
-        z_re = self.real(re) - self.imag(im)
-        z_im = self.real(im) + self.imag(re)
-        return (
-            at_least_single(z_re).square() + at_least_single(z_im).square() + 1e-12
-        ) ** 0.25  # slope of |Z|^0.5 at 0: infinite
+        z_re = at_least_single(self.real(re) - self.imag(im))
+        z_im = at_least_single(self.real(im) + self.imag(re))
+        return (z_re.square() + z_im.square() + 1e-12) ** 0.25  # slope of |Z|^0.5 at 0: infinite
 
 
 class GridBlock(nn.Module):
