@@ -45,7 +45,7 @@ def test_stored_spectra_of_other_sizes_than_the_models_are_refused(spectra, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model_conf.lstm_units", "-3"], "model_conf: LowLatencyNet refuses its values"),
+        (["--model_conf.lstm_units", "-3"], "LowLatencyNet: lstm_units is -3, expected at least 1"),
         (["--optim_conf.lr", "-1"], "optim_conf: Adam refuses its values"),
     ],
 )
