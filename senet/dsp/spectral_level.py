@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from senet.dsp.compress import power
+
 FORMS = ("none", "utterance", "cumulative")
 
 
@@ -20,10 +22,10 @@ def rms_level(spec: Tensor, form: str) -> Tensor | None:
     """
     if form == "none":
         return None
-    power = (spec.real.square() + spec.imag.square()).mean(1, keepdim=True)  # B, 1, T
-    frames = torch.arange(1, power.shape[2] + 1, device=power.device)
+    energy = power(spec).mean(1, keepdim=True)  # B, 1, T
+    frames = torch.arange(1, energy.shape[2] + 1, device=energy.device)
     if form == "utterance":
-        power = power.sum(2, keepdim=True) / (frames * (power > 0)).amax(2, keepdim=True).clamp_min(1)
+        energy = energy.sum(2, keepdim=True) / (frames * (energy > 0)).amax(2, keepdim=True).clamp_min(1)
     else:
-        power = power.cumsum(2) / frames
-    return (power + 1e-10).sqrt()
+        energy = energy.cumsum(2) / frames
+    return (energy + 1e-10).sqrt()

@@ -36,9 +36,7 @@ class TimeConv(nn.Conv2d):
         past = (kernel[0] - 1) * dilation[0] - future
         both = min(past, future)
         margin = kernel[1] // 2 * dilation[1] if margin is None else margin
-        super().__init__(
-            num_inputs, channels, kernel, (1, stride), (both, margin), dilation, groups, bias
-        )  # fmt: skip
+        super().__init__(num_inputs, channels, kernel, (1, stride), (both, margin), dilation, groups, bias)
         self.future, self.rest = future, (past - both, future - both)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from senet.dsp.compress import power, power_compress
 from senet.dsp.stft import STFT
 from senet.errors import require_choice
-from senet.losses.waveform import require_above_zero, require_weights, valid
+from senet.losses.waveform import require_above_zero, require_weights, valid, valid_sums
 
 
 class Hybrid(nn.Module):
@@ -151,8 +151,7 @@ def _magnitude(spec: Tensor) -> Tensor:
 
 def _clip_mean(error: Tensor, frames: Tensor) -> Tensor:
     """(B, F, T) -> mean over the bins and valid frames of each clip, and then over the batch."""
-    sums = (error * valid(frames, error)[:, None]).sum((1, 2))
-    return (sums / (frames * error.shape[1])).mean()
+    return (valid_sums(error, frames) / (frames * error.shape[1])).mean()
 
 
 def _log_si_snr(est: Tensor, ref: Tensor) -> Tensor:

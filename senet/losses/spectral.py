@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from senet.dsp.compress import compress_magnitude, power, power_compress
 from senet.errors import require_choice
-from senet.losses.waveform import require_above_zero, require_weights, valid
+from senet.losses.waveform import require_above_zero, require_weights, valid_sums
 
 
 class CompressedSpectrum(nn.Module):
@@ -60,7 +60,7 @@ class CompressedSpectrum(nn.Module):
         return power_compress(spec, self.exponent, self.eps)
 
     def _reduce(self, error: Tensor, lengths: Tensor) -> Tensor:
-        sums = _valid_sums(error, lengths)
+        sums = valid_sums(error, lengths)
         if self.reduction == "mean":
             sums = sums / (lengths * error.shape[1])
         return sums.mean()
@@ -90,13 +90,8 @@ class RIMagnitude(nn.Module):
         """Args: stages and ``refs["clean"]`` (B, F, T) complex; lengths (B,) in frames. Returns: loss, its terms."""
         est, ref = stages[-1], refs["clean"]
         bins = lengths.sum() * est.shape[1]
-        parts = _valid_sums(power(est - ref), lengths).sum() / (2 * bins)
+        parts = valid_sums(power(est - ref), lengths).sum() / (2 * bins)
         difference = (power(est) + self.eps).sqrt() - (power(ref) + self.eps).sqrt()
-        magnitude = _valid_sums(difference.square(), lengths).sum() / bins
+        magnitude = valid_sums(difference.square(), lengths).sum() / bins
         loss = self.complex_weight * parts + self.magnitude_weight * magnitude
         return loss, {"complex": parts.detach(), "magnitude": magnitude.detach()}
-
-
-def _valid_sums(error: Tensor, lengths: Tensor) -> Tensor:
-    """(B, F, T) -> (B,): sums over the bins of each clip's frames."""
-    return (error * valid(lengths, error)[:, None]).sum((1, 2))

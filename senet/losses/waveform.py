@@ -51,6 +51,11 @@ def valid(lengths: Tensor, x: Tensor) -> Tensor:
     return torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
 
 
+def valid_sums(error: Tensor, lengths: Tensor) -> Tensor:
+    """(B, F, T) -> (B,): sums over the bins of each clip's frames."""
+    return (error * valid(lengths, error)[:, None]).sum((1, 2))
+
+
 def require_weights(where: str, weights):
     """Refuse weights of terms or stages of which one is below 0 or none above."""
     if not (all(weight >= 0 for weight in weights) and any(weights)):

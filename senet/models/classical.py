@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from senet.dsp import compress
 from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.models.base import SpectralModel
@@ -65,7 +66,7 @@ class LogMMSE(SpectralModel):
 
     def network(self, spec: Tensor) -> list[Tensor]:
         """(B, F, T) complex -> the one estimate. The gain counts as a constant for gradients."""
-        power = spec.detach().real.square() + spec.detach().imag.square() + ROUNDING
+        power = compress.power(spec.detach()) + ROUNDING
         hop_seconds = self.stft.hop_length / self.sample_rate
         return [log_mmse_gain(power, hop_seconds, self.smoothing, self.least_prior) * spec]
 
