@@ -67,6 +67,9 @@ def get_parser():
     group.add_argument("--high_freq", type=float, default=0.0, help="Hz; 0 or less: counted from half the sample rate")
     group.add_argument("--preemphasis", type=float, default=0.97, help="coefficient")
 
+    parser.add_argument(
+        "--dry_run", type=int, metavar="N", help="only say the disk that N samples of audio need; --src is not read"
+    )
     shards.add_arguments(parser)
     return parser
 
@@ -74,9 +77,13 @@ def get_parser():
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
-    from senet.data.feats import open_stage
+    from senet.data.feats import open_stage, stored_bytes
 
     options = {name: getattr(args, name) for name in OPTIONS.get(args.feats_type, ())}
+    if args.dry_run is not None:
+        config = {"feats_type": args.feats_type, "sample_rate": getattr(args, "sample_rate", 16000)} | options
+        print(f"{args.out}: {args.feats_type} of {args.dry_run} samples, {stored_bytes(config, args.dry_run)} bytes")
+        return
     stage = open_stage(args.feats_type, args.src, args.out, getattr(args, "sample_rate", None), **options)
     if not args.collect:
         stage.run(args.job)

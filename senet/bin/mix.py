@@ -1,6 +1,5 @@
 """Mix speech and noise at planned signal-to-noise ratios into dump/raw/<set>."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -85,11 +84,9 @@ def main(argv=None):
 
     if args.dry_run:
         seconds = mixture_set.estimated_seconds(args)
-        need = round(seconds * args.sample_rate * 2 * 3)
-        free = shutil.disk_usage(_existing(args.out)).free
-        print(
-            f"{args.out}: {seconds / 3600:.2f} h of mixtures, about {need / 1e9:.2f} GB; {free / 1e9:.1f} GB are free"
-        )
+        samples = round(seconds * args.sample_rate)
+        signals = 3 if args.policy != "pairs" or (args.data / args.speech / "spk1.scp").exists() else 1
+        print(f"{args.out}: {seconds / 3600:.2f} h of mixtures, {samples} samples, {2 * signals * samples} bytes")
         return
     if not (args.job or args.collect):
         mixture_set.make_plan(args)
@@ -97,13 +94,6 @@ def main(argv=None):
         mixture_set.make_audio(args)
     if not (args.plan or args.job):
         mixture_set.make_manifests(args)
-
-
-def _existing(path):
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 if __name__ == "__main__":

@@ -236,6 +236,15 @@ def frame_shift(config):
     return config["hop_length"] / config["sample_rate"]
 
 
+def stored_bytes(config, num_samples):
+    """Size of the matrices of both signals for ``num_samples`` of audio; statistics of raw audio are not counted."""
+    if config["feats_type"] == "raw":
+        return 0
+    columns = config["num_mel_bins"] if config["feats_type"] == "fbank" else config["n_fft"] + 2
+    frames = num_samples / (frame_shift(config) * config["sample_rate"])
+    return round(len(FEATURES) * frames * columns * np.dtype(np.float32).itemsize)
+
+
 def _db(power):
     return round(10 * math.log10(max(power, 1e-12)), 2)
 

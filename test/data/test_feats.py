@@ -248,6 +248,16 @@ def test_bad_audio_is_named(audio, stage, tmp_path):
         stage("stft")
 
 
+@pytest.mark.parametrize("feats_type", ["stft", "fbank"])
+def test_dry_run_says_the_disk_that_the_matrices_take(audio, stage, tmp_path, capsys, feats_type):
+    out = stage(feats_type)
+    stored = sum(path.stat().st_size for path in (out / "ark").glob("*.ark"))
+    stage(feats_type, "--dry_run", str(sum(LENGTHS)), out="nowhere")
+    said = int(capsys.readouterr().out.split()[-2])
+    assert said == pytest.approx(stored, rel=0.05)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_raw_features_stay_where_the_audio_is(audio, tmp_path):
     with pytest.raises(UserError, match="raw features are the audio itself"):
         main(["--feats_type", "raw", "--src", str(tmp_path / "raw"), "--out", str(tmp_path / "other")])

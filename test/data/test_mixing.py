@@ -333,7 +333,7 @@ def test_listed_levels_replace_the_range(options, tmp_path):
 
 def test_dry_run_says_the_disk_it_needs(options, tmp_path, capsys):
     run("--out", tmp_path / "t", "--num_clips", 10000, "--dry_run")
-    assert "8.33 h of mixtures, about 2.88 GB" in capsys.readouterr().out
+    assert "8.33 h of mixtures, 480000000 samples, 2880000000 bytes" in capsys.readouterr().out
     run("--out", tmp_path / "t", "--policy", "snsd", "--total_hours", 30, "--dry_run")
     assert "30.00 h of mixtures" in capsys.readouterr().out
     assert not (tmp_path / "t").exists()
