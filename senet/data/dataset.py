@@ -19,52 +19,41 @@ from senet.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class Batches(Dataset):
-    """The batches of a data directory; ``batches[epoch, i]`` is the i-th of an epoch.
+class Stream(Dataset):
+    """Batches of items; ``stream[epoch, i]`` is the i-th of an epoch.
 
     Args:
-        datadir: folder with wav.scp (noisy), spk1.scp (clean), utt2num_samples and, optionally, noise1.scp.
-        batch_size: utterances per batch.
-        crop_seconds: length of the part that is taken of each utterance, at another place in each epoch; shorter ones
-            are padded with zeros. None: whole utterances, those of like length together.
-        crop_hop_seconds: with it, all complete windows of ``crop_seconds`` that begin at multiples of this take the
-            place of the utterances, each in every epoch, shuffled through and through. Ids are then
-            ``utterance@first_sample``. Not with ``feats``.
+        name: of the data, for messages.
+        items: see ``senet.data.items``.
+        batch_size: items per batch.
+        seed: of the order and of what is drawn for each item.
+        shuffle: for training; otherwise the items' order and the same draws in every epoch.
+        by_length: items of like length together.
+        bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next item in its place.
+        drop_last: leave out the last batch of an epoch when it is not full.
         passes: an epoch goes so many times through the data, each time in another order; batch i is the i-th of each,
             one after the other. For objectives that take several independent batches in one step.
-        sample_rate: Hz.
-        seed: of the order and the crops.
-        shuffle: for training; otherwise the manifest's order and the same crops in every epoch.
-        feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
-        stft: the model's ``STFT``; stored spectra of another one are refused. None: any.
-        bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next utterance in its place.
-            Only what a crop holds is looked at, so a NaN or infinite sample elsewhere in the file is met in another
-            epoch or never; ``senet validate --check_audio`` decodes everything. What ``senet mix`` made is 16-bit
-            PCM and cannot hold either.
-        drop_last: leave out the last batch of an epoch when it is not full.
 
     A batch is a dict of
-        ids: list of B utterance ids;
-        noisy, clean, noise: float32 (B, N), or with ``feats`` noisy_stft, clean_stft: complex64 (B, F, T);
-        lengths: int64 (B,), samples that are not padding, and with ``feats`` frame_lengths;
-        skipped: int, how many utterances of this batch could not be used and were replaced.
+        ids: list of B ids;
+        what ``items.collate`` gives, as tensors;
+        skipped: int, how many items of this batch could not be used and were replaced.
 
     Raises:
-        UserError: a manifest that is missing or does not fit the others; unusable audio, with the utterance id.
+        UserError: unusable audio, with the item's id.
     """
+
+    unit = "utterance"  # what an item is, for messages
 
     def __init__(
         self,
-        datadir,
+        name,
+        items,
         *,
         batch_size,
-        crop_seconds=None,
-        crop_hop_seconds=None,
-        sample_rate,
         seed,
         shuffle=True,
-        feats=None,
-        stft=None,
+        by_length=False,
         bad_audio="raise",
         drop_last=False,
         passes=1,
@@ -73,57 +62,43 @@ class Batches(Dataset):
             raise UserError(f"bad_audio: '{bad_audio}' is neither 'raise' nor 'skip'")
         if batch_size < 1:
             raise UserError(f"batch_size: {batch_size}, expected at least 1")
-        crop = _samples("crop_seconds", crop_seconds, sample_rate)
-        hop = _samples("crop_hop_seconds", crop_hop_seconds, sample_rate)
-        if hop and not crop:
-            raise UserError(f"crop_hop_seconds: {crop_hop_seconds}, but no crop_seconds; set how long the windows are")
-        if hop and feats:
-            raise UserError(
-                "crop_hop_seconds: windows are cut from waveforms, not from stored spectra; train with feats_type: raw"
-            )
-        self.datadir, self.seed, self.shuffle, self.bad_audio = datadir, seed, shuffle, bad_audio
-        data = DataDir(datadir)
-        if data.clean is None:
-            raise UserError(f"{data.path / 'spk1.scp'}: missing; training needs the clean signal of each noisy one")
-        if feats:
-            self.items = Spectra(data, feats, sample_rate, crop, stft)
-        else:
-            self.items = Waveforms(data, sample_rate, crop)
-        if hop:
-            self.items = self._windows(self.items, hop)
-        options = {"shuffle": shuffle, "by_length": crop is None, "drop_last": drop_last}
+        self.name, self.items, self.seed, self.shuffle, self.bad_audio = name, items, seed, shuffle, bad_audio
+        options = {"shuffle": shuffle, "by_length": by_length, "drop_last": drop_last}
         self._orders = [
-            BatchOrder(self.items.num_samples, batch_size, seed, stream=stream, **options) for stream in range(passes)
+            BatchOrder(items.num_samples, batch_size, seed, stream=stream, **options) for stream in range(passes)
         ]
         if not self.num_batches():
-            found = f"{len(self.items.num_samples)} {'windows' if hop else 'utterances'}"
-            raise UserError(f"{datadir}: has {found}, fewer than batch_size {batch_size}; lower that")
+            found = f"{len(items.num_samples)} {self.unit}s"
+            raise UserError(f"{name}: has {found}, fewer than batch_size {batch_size}; lower that")
 
     def num_batches(self, epoch=0):
         """Batches in an epoch."""
         return self._orders[0].num_batches
 
+    def finish(self, batch):
+        """What is left to do for a batch on the device that it was moved to: here, nothing."""
+        return batch
+
     def __getitem__(self, position):
         epoch, i = position
-        parts, ids, skipped = [], [], 0
+        items, skipped = [], 0
         for order in self._orders:
-            skipped += self._read(order, epoch, i, parts, ids)
-        arrays = self.items.collate(parts)
-        return {"ids": ids, **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
+            skipped += self._read(order, epoch, i, items)
+        arrays = self.items.collate(items)
+        return {"ids": [item.id for item in items], **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
 
-    def _read(self, order, epoch, i, parts, ids):
-        """Append what batch ``i`` of an order holds to ``parts`` and ``ids``; return how many were replaced."""
-        skipped, full = 0, len(parts) + order.size(i)
+    def _read(self, order, epoch, i, items):
+        """Append those of batch ``i`` of an order to ``items``; return how many were replaced."""
+        skipped, full = 0, len(items) + order.size(i)
         for own, index in order.members(epoch, i):
             try:
-                parts.append(self.items.read(index, self._draw(epoch, index, order.stream)))
-                ids.append(self.items.key(index))
+                items.append(self.items.read(index, self._rng(epoch, index, order.stream)))
             except AudioError as error:
                 skipped += own
                 self._report(index, error)
-            if len(parts) == full:
+            if len(items) == full:
                 return skipped
-        raise UserError(f"{self.datadir}: too few utterances can be used to fill a batch; see the warnings")
+        raise UserError(f"{self.name}: too few {self.unit}s can be used to fill a batch; see the warnings")
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
         """Yield the batches of an epoch in order, read ahead by worker processes.
@@ -152,34 +127,79 @@ class Batches(Dataset):
                 raise batch
             yield batch
 
-    def _draw(self, epoch, index, stream):
-        epoch = epoch if self.shuffle else 0
-        return lambda n: int(np.random.default_rng([self.seed, epoch, index, stream]).integers(n + 1))
-
-    def _windows(self, waveforms, hop):
-        windows = Windows(waveforms, hop)
-        lengths, total = waveforms.num_samples, len(windows.num_samples)
-        seconds = waveforms.crop / waveforms.sample_rate
-        if not total:
-            longest = lengths.max(initial=0)
-            raise UserError(
-                f"{self.datadir}: none of {len(lengths)} utterances lasts crop_seconds {seconds:g} ({waveforms.crop} "
-                f"samples); the longest has {longest / waveforms.sample_rate:g} s ({longest} samples)"
-            )
-        log.info(
-            "%s: %d windows of %g s; %d of %d utterances are shorter and give none",
-            self.datadir, total, seconds, windows.num_without, len(lengths),
-        )  # fmt: skip
-        return windows
+    def _rng(self, epoch, index, stream):
+        return np.random.default_rng([self.seed, epoch if self.shuffle else 0, index, stream])
 
     def _report(self, index, error):
-        message = f"{self.datadir}: utterance '{self.items.key(index)}': {error}"
+        message = f"{self.name}: {self.unit} '{self.items.key(index)}': {error}"
         if self.bad_audio == "raise":
             raise UserError(f"{message}. To go on without such recordings use --bad_audio skip") from error
         log.warning("%s; skipped", message)
 
 
-def _samples(option, seconds, sample_rate):
+class Batches(Stream):
+    """The batches of a data directory.
+
+    Args:
+        datadir: folder with wav.scp (noisy), spk1.scp (clean), utt2num_samples and, optionally, noise1.scp.
+        crop_seconds: length of the part that is taken of each utterance, at another place in each epoch; shorter ones
+            are padded with zeros. None: whole utterances, those of like length together.
+        crop_hop_seconds: with it, all complete windows of ``crop_seconds`` that begin at multiples of this take the
+            place of the utterances, each in every epoch, shuffled through and through. Ids are then
+            ``utterance@first_sample``. Not with ``feats``.
+        sample_rate: Hz.
+        feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
+        stft: the model's ``STFT``; stored spectra of another one are refused. None: any.
+        options: as for ``Stream``. Of a file only what a crop holds is looked at, so a NaN or infinite sample elsewhere
+            is met in another epoch or never; ``senet validate --check_audio`` decodes everything. What ``senet mix``
+            made is 16-bit PCM and cannot hold either.
+
+    A batch holds
+        noisy, clean, noise: float32 (B, N), or with ``feats`` noisy_stft, clean_stft: complex64 (B, F, T);
+        lengths: int64 (B,), samples that are not padding, and with ``feats`` frame_lengths.
+
+    Raises:
+        UserError: a manifest that is missing or does not fit the others.
+    """
+
+    def __init__(
+        self, datadir, *, crop_seconds=None, crop_hop_seconds=None, sample_rate, feats=None, stft=None, **options
+    ):
+        crop = samples_of("crop_seconds", crop_seconds, sample_rate)
+        hop = samples_of("crop_hop_seconds", crop_hop_seconds, sample_rate)
+        if hop and not crop:
+            raise UserError(f"crop_hop_seconds: {crop_hop_seconds}, but no crop_seconds; set how long the windows are")
+        if hop and feats:
+            raise UserError(
+                "crop_hop_seconds: windows are cut from waveforms, not from stored spectra; train with feats_type: raw"
+            )
+        data = DataDir(datadir)
+        if data.clean is None:
+            raise UserError(f"{data.path / 'spk1.scp'}: missing; training needs the clean signal of each noisy one")
+        items = Spectra(data, feats, sample_rate, crop, stft) if feats else Waveforms(data, sample_rate, crop)
+        if hop:
+            items, self.unit = _windows(datadir, items, hop), "window"
+        super().__init__(datadir, items, by_length=crop is None, **options)
+
+
+def _windows(datadir, waveforms, hop):
+    windows = Windows(waveforms, hop)
+    lengths, total = waveforms.num_samples, len(windows.num_samples)
+    seconds = waveforms.crop / waveforms.sample_rate
+    if not total:
+        longest = lengths.max(initial=0)
+        raise UserError(
+            f"{datadir}: none of {len(lengths)} utterances lasts crop_seconds {seconds:g} ({waveforms.crop} "
+            f"samples); the longest has {longest / waveforms.sample_rate:g} s ({longest} samples)"
+        )
+    log.info(
+        "%s: %d windows of %g s; %d of %d utterances are shorter and give none",
+        datadir, total, seconds, windows.num_without, len(lengths),
+    )  # fmt: skip
+    return windows
+
+
+def samples_of(option, seconds, sample_rate):
     """Whole samples of an option in seconds, or None."""
     if seconds is None:
         return None

@@ -1,11 +1,19 @@
 """What one utterance of a data directory gives to a batch: waveforms, windows of them, or stored spectra (stage 3).
 
+Items of any kind (``senet.data.online`` has another) offer
+    num_samples: int64, one per item, for the order of batches;
+    key(i): what to call item i in messages;
+    read(i, rng): an ``Item``; chance is drawn from the numpy Generator ``rng``; AudioError for a file that cannot be
+        used;
+    collate(items): name -> array, with ``lengths``: a batch of B.
+
 Only positions of lines and lengths are held in memory, 8 bytes each per utterance and file; an utterance is read when
 it is asked for, and of a long one only the part that is used.
 """
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +22,12 @@ from senet.data.audio import AudioError, check, info, read_mono
 from senet.data.datadir import key_differences
 from senet.data.scp import Scp
 from senet.errors import UserError
+
+
+class Item(NamedTuple):
+    signals: dict  # name -> array
+    length: int  # samples that are not padding
+    id: str
 
 
 class Waveforms:
@@ -56,31 +70,23 @@ class Waveforms:
     def key(self, i):
         return self.scps["noisy"].key(i)
 
-    def read(self, i, draw):
-        """Read utterance ``i``.
+    def read(self, i, rng):
+        """Signals float32 (length,) of utterance ``i``, of which ``rng`` places the crop."""
+        start, length = draw_crop(rng, int(self.num_samples[i]), self.crop)
+        return self.part(i, start, length)
 
-        Args:
-            draw: ``draw(n)`` gives a random integer from 0 to n, to place the crop.
-        Returns:
-            (signals, length): name -> float32 (length,), and the length in samples, at most ``crop``.
-        Raises:
-            AudioError: for a file that cannot be used.
-        """
-        total = int(self.num_samples[i])
-        start, length = 0, total
-        if self.crop is not None and total > self.crop:
-            start, length = draw(total - self.crop), self.crop
-        signals = {name: self._part(name, i, start, length) for name in self.scps}
-        return signals, length
+    def part(self, i, start, length):
+        """``read`` of a given part."""
+        return Item({name: self._part(name, i, start, length) for name in self.scps}, length, self.key(i))
 
-    def collate(self, parts):
+    def collate(self, items):
         """What ``read`` gave for B utterances -> name -> float32 (B, N), zero-padded, and lengths (B,) in samples."""
-        lengths = np.array([length for _, length in parts])
-        shape = len(parts), self.crop or lengths.max()
-        batch = {name: np.zeros(shape, np.float32) for name in parts[0][0]}
-        for row, (signals, length) in enumerate(parts):
-            for name, signal in signals.items():
-                batch[name][row, :length] = signal
+        lengths = np.array([item.length for item in items])
+        shape = len(items), self.crop or lengths.max()
+        batch = {name: np.zeros(shape, np.float32) for name in items[0].signals}
+        for row, item in enumerate(items):
+            for name, signal in item.signals.items():
+                batch[name][row, : item.length] = signal
         return batch | {"lengths": lengths}
 
     def _part(self, name, i, start, length):
@@ -120,10 +126,10 @@ class Windows:
         utterance, start = self._place(i)
         return f"{self.waveforms.key(utterance)}@{start}"
 
-    def read(self, i, draw):
-        """As ``Waveforms.read``; nothing is left to ``draw``."""
+    def read(self, i, rng):
+        """As ``Waveforms.read``; nothing is left to ``rng``."""
         utterance, start = self._place(i)
-        return self.waveforms.read(utterance, lambda _: start)
+        return self.waveforms.part(utterance, start, self.waveforms.crop)._replace(id=self.key(i))
 
     def _place(self, i):
         """(utterance, first sample) of window ``i``."""
@@ -169,35 +175,41 @@ class Spectra:
     def key(self, i):
         return self.scps["noisy_stft"].key(i)
 
-    def read(self, i, draw):
+    def read(self, i, rng):
         """As ``Waveforms.read``, with float32 (T, 2 F) rows [real | imaginary] for signals."""
         length = int(self.num_samples[i])
-        start, frames = 0, self._stft.num_frames(length)
-        total = frames
-        if self._crop_frames is not None and total > self._crop_frames:
-            start, frames = draw(total - self._crop_frames), self._crop_frames
+        total = self._stft.num_frames(length)
+        start, frames = draw_crop(rng, total, self._crop_frames)
+        if frames < total:
             length = self._stft.num_samples(frames)
         rows = {}
         for name, scp in self.scps.items():
             rows[name] = read_matrix(scp.value(i), start, frames, root=scp.root, num_rows=total)
             if not np.isfinite(rows[name]).all():
                 raise AudioError(f"{scp.value(i)}: has values that are not finite (NaN or infinity)", "nan")
-        return rows, length
+        return Item(rows, length, self.key(i))
 
-    def collate(self, parts):
+    def collate(self, items):
         """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
-        lengths = np.array([length for _, length in parts])
+        lengths = np.array([item.length for item in items])
         frame_lengths = self._stft.num_frames(lengths)
         bins = self._stft.num_bins
         # Frame after frame in memory, which is how torch.stft lays its result out too.
-        shape = len(parts), self._crop_frames or frame_lengths.max(), bins
-        batch = {name: np.zeros(shape, np.complex64) for name in parts[0][0]}
-        for b, (signals, _) in enumerate(parts):
-            for name, rows in signals.items():
+        shape = len(items), self._crop_frames or frame_lengths.max(), bins
+        batch = {name: np.zeros(shape, np.complex64) for name in items[0].signals}
+        for b, item in enumerate(items):
+            for name, rows in item.signals.items():
                 batch[name].real[b, : len(rows)] = rows[:, :bins]
                 batch[name].imag[b, : len(rows)] = rows[:, bins:]
         batch = {name: spec.transpose(0, 2, 1) for name, spec in batch.items()}
         return batch | {"lengths": lengths, "frame_lengths": frame_lengths}
+
+
+def draw_crop(rng, total, crop):
+    """(start, length) of a random part of ``crop`` of ``total``; all, without a draw, when that is no more or None."""
+    if crop is None or total <= crop:
+        return 0, total
+    return int(rng.integers(total - crop + 1)), crop
 
 
 def stored_config(featsdir):

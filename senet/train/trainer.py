@@ -26,7 +26,7 @@ class Trainer:
 
     Args:
         objective: see ``senet.train.supervised``.
-        train, valid: ``senet.data.dataset.Batches``.
+        train, valid: ``senet.data.dataset.Stream``.
         expdir: experiment folder; continues what ``expdir/checkpoints`` holds.
         sample_rate: Hz, to tell the speed in seconds of audio.
         device: of the model; batches are moved there.
@@ -129,7 +129,7 @@ class Trainer:
     def _train_step(self, batch):
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # no random state to save: the step is enough
         try:
-            values = self.objective.step(self._to_device(batch))
+            values = self.objective.step(self._to_device(batch, self.train))
         except FloatingPointError as error:
             raise self._not_finite("", error, batch["ids"]) from None
         self.step += 1
@@ -143,7 +143,7 @@ class Trainer:
     def _validate(self):
         mean = Mean()
         for batch in self.valid.loader(0, num_workers=self.num_workers):
-            values, weight = self.objective.evaluate(self._to_device(batch))
+            values, weight = self.objective.evaluate(self._to_device(batch, self.valid))
             if not math.isfinite(values["loss"]):
                 raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
             mean.add(values, weight)
@@ -154,8 +154,9 @@ class Trainer:
         self.seconds = self.speed.seconds()
         return mean.values()
 
-    def _to_device(self, batch):
-        return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+    def _to_device(self, batch, stream):
+        moved = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+        return stream.finish(moved)
 
     def _finished(self):
         """Why training is over, or None."""

@@ -246,7 +246,7 @@ def test_utterances_without_a_window_are_counted_in_the_log(packed, caplog):
 def test_a_bad_file_is_skipped_window_by_window(packed):
     utt, n = list(read_table(packed / "utt2num_samples").items())[11]
     put(packed, utt, samples=np.zeros(int(n)))
-    with pytest.raises(UserError, match=f"utterance '{utt}@.*silence"):
+    with pytest.raises(UserError, match=f"window '{utt}@.*silence"):
         list(windows(packed).loader(0))
     loaded = list(windows(packed, bad_audio="skip").loader(0))
     assert sum(batch["skipped"] for batch in loaded) == (int(n) - CROP) // HALF + 1
