@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# DNS5, the ICASSP 2023 Deep Noise Suppression Challenge, at 16 kHz: TF-GridNet, GaGNet and others (see README.md).
+# Usage: ./run.sh --dns5 DIR [--train_config conf/train_NAME.yaml] [options]     or with DNS5=DIR in the environment
+#        DIR holds the unpacked archives, at any depth: read_speech, noise_fullband, impulse_responses, V5_dev_testset ...
+#        Training data are mixed while training; with --online false they are mixed once, on the disk (58 GB).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. ./path.sh
+
+dns5=${DNS5:-downloads}
+local_args= # further options for local/download.sh and local/data.sh, such as "--corpora all"
+parse_options_known_only=true
+. "$SENET_ROOT/utils/parse_options.sh"
+
+exec se.sh --train_set train --valid_set valid --test_sets test_synth --online true --sample_rate 16000 \
+  --train_config conf/train_tfgridnet_dl.yaml \
+  --metrics "dnsmos_sig dnsmos_bak dnsmos_ovrl dnsmos_p808 pesq_wb stoi si_sdr" \
+  --corpus "${dns5@Q}" --local_args "--dns5 ${dns5@Q} $local_args" "$@"
