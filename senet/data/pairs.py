@@ -1,6 +1,10 @@
-"""Existing noisy/clean pairs (a data directory of files) brought into the form of mixed sets, at the recipe's rate."""
+"""Existing noisy/clean pairs (a data directory of files) brought into the form of mixed sets, at the recipe's rate.
+
+Recordings without clean references, such as blind test sets, go the same way.
+"""
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +17,23 @@ from senet.data.prepare import fingerprint
 from senet.data.scp import Scp, read_table, split_value
 from senet.data.sources import read_mono_at
 from senet.data.stored import open_command, open_entry
-from senet.dsp.resample import resample, resampled_length
+from senet.dsp.resample import resample
 from senet.errors import UserError
+
+LABELS = ("utt2snr", "utt2noise", "utt2level", "utt2rir")
+
+
+def covering_length(n, rate_in, rate_out):
+    """Samples at ``rate_out`` that have their time within a signal of ``n`` samples at ``rate_in``: rounded up."""
+    return -(-n * rate_out // rate_in)
 
 
 class Pairs:
-    """A data directory with wav.scp, spk1.scp, perhaps noise1.scp, and utt2spk.
+    """A data directory with wav.scp, utt2spk, perhaps spk1.scp, and with that perhaps noise1.scp.
 
-    Without noise1.scp the noise is the difference noisy - clean. Levels stay as they are, except that with
-    ``on_clip=scale_all`` a pair that would pass full scale (resampling can raise peaks) is scaled down to ``peak``.
+    Without noise1.scp the noise is the difference noisy - clean, without spk1.scp there is noisy alone. Levels stay as
+    they are, except that with ``on_clip=scale_all`` a pair that would pass full scale (resampling can raise peaks) is
+    scaled down to ``peak``; with ``none`` it is clipped, and the difference is that of what was clipped.
 
     Args:
         path: the folder.
@@ -31,8 +43,9 @@ class Pairs:
 
     def __init__(self, path, sample_rate, *, peak=0.99, on_clip="scale_all", allow_pipes=False):
         self.path, self.sample_rate, self.peak, self.on_clip = Path(path), sample_rate, peak, on_clip
-        names = ["wav.scp", "spk1.scp"] + ["noise1.scp"] * (self.path / "noise1.scp").exists()
-        self.scps = [Scp(self.path / name, allow_pipes) for name in names]
+        names = ("wav.scp", "spk1.scp", "noise1.scp")
+        there = itertools.takewhile(lambda path: path.exists(), (self.path / name for name in names[1:]))
+        self.scps = [Scp(path, allow_pipes) for path in (self.path / names[0], *there)]
         self.speakers = read_table(self.path / "utt2spk")
         noisy = self.scps[0]
         for scp in self.scps[1:]:
@@ -48,8 +61,24 @@ class Pairs:
     def __len__(self):
         return len(self.scps[0])
 
-    def table(self, name):
-        return read_table(self.path / name) if (self.path / name).exists() else {}
+    def labels(self):
+        """Manifests to go with the set, as {name: function of (Line, Stored)}: what the corpus says about the pairs.
+
+        An SNR that it does not say is estimated from each pair, and the manifest called ``utt2snr_estimated``.
+        """
+        found = {}
+        for name in LABELS:
+            if (self.path / name).exists():
+                table = read_table(self.path / name)
+                if missing := self.speakers.keys() - table.keys():
+                    raise UserError(
+                        f"{self.path / name}: has no '{min(missing)}', nor {len(missing) - 1} others of wav.scp; "
+                        "complete it, or remove it"
+                    )
+                found[name] = lambda line, stored, table=table: table[line.utt]
+        if len(self.scps) > 1 and "utt2snr" not in found:
+            found["utt2snr_estimated"] = lambda line, stored: f"{stored.snr_db:.2f}"
+        return found
 
     def _open(self, scp, i):
         value = scp.value(i)
@@ -73,7 +102,7 @@ class Pairs:
             else fingerprint(Path(scp.root, split_value(scp.value(i))[0]))
             for scp, entry in zip(self.scps, entries, strict=True)
         ]
-        return resampled_length(infos[0].frames, infos[0].sample_rate, self.sample_rate), prints
+        return covering_length(infos[0].frames, infos[0].sample_rate, self.sample_rate), prints
 
     def plan(self, num_clips=None, nj=1):
         """(lines, digest of the recordings): all pairs, or ``num_clips`` evenly spaced ones."""
@@ -84,32 +113,32 @@ class Pairs:
         for i, (length, prints) in zip(chosen, parallel_map(self._header, chosen, nj, "headers read"), strict=True):
             utt = self.scps[0].key(i)
             part = (Part(utt, 0, length),)
-            lines.append(
-                Line(utt, self.speakers[utt], part, part if len(self.scps) > 2 else (), None, None, None, length)
-            )
+            clean, noise = (part if len(self.scps) > k else () for k in (1, 2))
+            lines.append(Line(utt, self.speakers[utt], clean, noise, None, None, None, length))
             h.update("".join(prints).encode())
         return lines, h.hexdigest()[:12]
 
     def render(self, line):
-        """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples."""
-        signals = []
-        for scp in self.scps:
-            entry = self._open(scp, scp.index(line.utt))
-            found = audio.info(entry)
-            x = read_mono_at(entry, found.sample_rate, root=None, num_samples=found.frames)
-            x = resample(x, found.sample_rate, self.sample_rate)
-            if len(x) != line.num_samples:
-                raise UserError(
-                    f"{entry.where}: {len(x)} samples, {line.num_samples} when the plan was made; run --plan again"
-                )
-            signals.append(x * np.float64(FULL_SCALE))
-        noisy, clean = signals[:2]
-        noise = signals[2] if len(signals) > 2 else noisy - clean
-        largest = max(np.abs(x).max() for x in (noisy, clean, noise))
+        """int16 (3, line.num_samples): noisy, clean, noise, or (1, ...): noisy; and the number of clipped samples."""
+        signals = [self._read(scp, line) * np.float64(FULL_SCALE) for scp in self.scps]
+        difference = [signals[0] - signals[1]] if len(signals) == 2 else []
+        largest = max(np.abs(x).max() for x in signals + difference)
         if self.on_clip == "scale_all" and largest > FULL_SCALE - 1:
-            gain = self.peak * FULL_SCALE / largest
-            noisy, clean, noise = noisy * gain, clean * gain, noise * gain
-        noisy, clean = np.rint(noisy), np.rint(clean)
-        noise = np.rint(noise) if len(signals) > 2 else noisy - clean
-        stored = np.empty((3, line.num_samples), np.int16)
-        return stored, store((noisy, clean, noise), stored)
+            signals = [x * (self.peak * FULL_SCALE / largest) for x in signals]
+        stored = np.empty((len(signals + difference), line.num_samples), np.int16)
+        clipped = store([np.rint(x) for x in signals], stored[: len(signals)])
+        if difference:
+            clipped += store([stored[0].astype(np.int32) - stored[1]], stored[2:])
+        return stored, clipped
+
+    def _read(self, scp, line):
+        """float32 (line.num_samples,) at our rate."""
+        entry = self._open(scp, scp.index(line.utt))
+        found = audio.info(entry)
+        n = covering_length(found.frames, found.sample_rate, self.sample_rate)
+        if n != line.num_samples:
+            raise UserError(f"{entry.where}: {n} samples, {line.num_samples} when the plan was made; run --plan again")
+        x = read_mono_at(entry, found.sample_rate, root=None, num_samples=found.frames)
+        # ``resample`` rounds the length: with zeros up to the time of its last sample, that sample is there.
+        x = np.pad(x, (0, covering_length(n, self.sample_rate, found.sample_rate) - len(x)))
+        return resample(x, found.sample_rate, self.sample_rate)[:n]

@@ -2,7 +2,7 @@
 
 A shard is 128 plan lines: ``ark/{noisy,clean,noise}.<shard>.ark``, and, last, ``ark/shard.<shard>.tsv`` with what was
 read back from them. A shard counts as done when that table names the plan's present settings and lines and the arks
-have the sizes that it says.
+have the sizes that it says. A plan whose lines have no clean part, recordings without references, has noisy arks alone.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from senet import shards
 from senet.data import audio
 from senet.data.parallel import progress
 from senet.data.scp import spk2utt, write_table
+from senet.dsp.active_level import active_level_db
 from senet.dsp.level import rms_db
 from senet.errors import UserError
 from senet.files import whole_file
@@ -31,21 +32,26 @@ class Stored(NamedTuple):
 
     utt: str
     noisy: str  # value for the scp
-    clean: str
+    clean: str  # "-" without references
     noise: str
     num_samples: int
-    snr_db: float  # measured, to 0.0001
+    snr_db: float  # measured, to 0.0001; of pairs with the speech's active level; nan without references
     residual: int  # largest |noisy - clean - noise|, in steps of 16 bit
     clipped: int  # samples that were cut to 16 bit
 
 
-def shard_paths(out, shard):
-    return [out / "ark" / f"{signal}.{shard.name}.ark" for signal in SIGNALS], out / "ark" / f"shard.{shard.name}.tsv"
+def _signals(plan):
+    return SIGNALS if plan[0].clean else SIGNALS[:1]
+
+
+def shard_paths(out, shard, plan):
+    arks = [out / "ark" / f"{signal}.{shard.name}.ark" for signal in _signals(plan)]
+    return arks, out / "ark" / f"shard.{shard.name}.tsv"
 
 
 def is_done(out, shard, plan):
     """Whether a shard is complete and of this very plan."""
-    arks, table = shard_paths(out, shard)
+    arks, table = shard_paths(out, shard, plan)
     if not table.exists() or not all(ark.exists() for ark in arks):
         return False
     with open(table, encoding="utf-8") as f:
@@ -56,9 +62,13 @@ def _seal(arks, shard, plan):
     return f"# {plan.digest(shard.start, shard.stop)} {' '.join(str(ark.stat().st_size) for ark in arks)}\n"
 
 
-def measured_snr(clean, noise):
-    """SNR in dB of two integer signals (N,); inf when the noise is silent, else -inf when the speech is."""
-    speech_db, noise_db = (rms_db(x.astype(np.float32)) for x in (clean, noise))
+def measured_snr(clean, noise, active_at=None):
+    """SNR in dB of two integer signals (N,); inf when the noise is silent, else -inf when the speech is.
+
+    The speech counts with its level over all samples, or, with a sample rate ``active_at`` in Hz, its active level.
+    """
+    clean, noise = clean.astype(np.float32), noise.astype(np.float32)
+    speech_db, noise_db = active_level_db(clean, active_at) if active_at else rms_db(clean), rms_db(noise)
     return math.inf if noise_db == -math.inf else speech_db - noise_db
 
 
@@ -68,7 +78,7 @@ def synthesise(out, plan, mixer, job=None):
     Args:
         out: dump/raw/<set>.
         plan: Plan.
-        mixer: has ``render(line) -> (int16 (3, N) of noisy, clean, noise; number of clipped samples)``.
+        mixer: has ``render(line) -> (int16 (3, N) of noisy, clean, noise, or (1, N); number of clipped samples)``.
     """
     rate = int(plan.settings["sample_rate"])
     mine = shards.my_shards(len(plan), SHARD_SIZE, job)
@@ -76,7 +86,7 @@ def synthesise(out, plan, mixer, job=None):
     numbers = [i for shard in todo for i in range(shard.start, shard.stop)]
     lines = (plan[i] for i in progress(numbers, len(numbers), f"{out}: mixed"))
     for shard in todo:
-        arks, table = shard_paths(out, shard)
+        arks, table = shard_paths(out, shard, plan)
         table.unlink(missing_ok=True)
         rows = []
         with contextlib.ExitStack() as stack:
@@ -92,15 +102,21 @@ def synthesise(out, plan, mixer, job=None):
 
 def _check_stored(table, arks, shard, plan, rows):
     """Read a shard's arks back, measure, and write its table."""
+    # How corpora of pairs define their SNR; ours go by the level over all samples.
+    active_at = int(plan.settings["sample_rate"]) if plan.settings["policy"] == "pairs" else None
     stored = []
     for line, values, clipped in rows:
-        noisy, clean, noise = (np.rint(audio.read(v)[0] * np.float32(32768)).astype(np.int32) for v in values)
+        noisy, *parts = (np.rint(audio.read(v)[0] * np.float32(32768)).astype(np.int32) for v in values)
+        if not parts:
+            stored.append(Stored(line.utt, *values, "-", "-", len(noisy), math.nan, 0, clipped))
+            continue
+        clean, noise = parts
         if not len(noisy) == len(clean) == len(noise):
             raise UserError(
                 f"{arks[0]}: '{line.utt}' has {len(noisy)} noisy, {len(clean)} clean and {len(noise)} noise samples"
             )
-        residual = int(np.abs(noisy - clean - noise).max(initial=0))
-        stored.append(Stored(line.utt, *values, len(noisy), round(measured_snr(clean, noise), 4), residual, clipped))
+        snr_db, residual = measured_snr(clean, noise, active_at), int(np.abs(noisy - clean - noise).max(initial=0))
+        stored.append(Stored(line.utt, *values, len(noisy), round(snr_db, 4), residual, clipped))
     with whole_file(table) as f:
         f.write(_seal(arks, shard, plan))
         f.writelines("\t".join(map(str, row)) + "\n" for row in stored)
@@ -112,11 +128,11 @@ def read_stored(out, plan):
     missing = [s for s in everything if not is_done(out, s, plan)]
     if missing:
         raise UserError(
-            f"{shard_paths(out, missing[0])[1]}: missing, damaged or of an earlier plan "
+            f"{shard_paths(out, missing[0], plan)[1]}: missing, damaged or of an earlier plan "
             f"({len(missing)} of {len(everything)} shards); run 'senet.bin.mix' again without --collect"
         )
     for shard in everything:
-        for row in shard_paths(out, shard)[1].read_text(encoding="utf-8").splitlines()[1:]:
+        for row in shard_paths(out, shard, plan)[1].read_text(encoding="utf-8").splitlines()[1:]:
             utt, noisy, clean, noise, n, snr, residual, clipped = row.split("\t")
             yield Stored(utt, noisy, clean, noise, int(n), float(snr), int(residual), int(clipped))
 
@@ -129,7 +145,7 @@ def collect(out, plan, labels):
         plan: Plan.
         labels: dict from manifest (utt2snr, utt2noise, ...) to a function of (Line, Stored) that gives the value.
     Returns:
-        dict of what was measured: mixtures, hours, max_snr_error (dB), max_residual, clipped.
+        dict of what was measured: mixtures, hours, max_snr_error (dB, against the plan), max_residual, clipped.
     Raises:
         UserError: a mixture's SNR is not that of its label, its parts do not add up, or it is clipped
             although the plan says scale_all.
@@ -140,25 +156,35 @@ def collect(out, plan, labels):
             raise UserError(f"{stored.noisy}: '{plan[i].utt}': {'; '.join(faults)}. Delete {out}/ark and mix again")
         rows.append((plan[i], stored))
     rate = int(plan.settings["sample_rate"])
-    _write_manifests(out, rows, rate, labels)
+    _write_manifests(out, rows, rate, labels, _signals(plan))
     whole = [(line, stored) for line, stored in rows if not stored.clipped]
     result = {
         "mixtures": len(rows),
         "hours": sum(stored.num_samples for _, stored in rows) / rate / 3600,
-        "max_snr_error": max((_snr_error(line, stored) for line, stored in whole), default=0.0),
+        "max_snr_error": max((_snr_error(*row, plan.settings) for row in whole), default=0.0),
         "max_residual": max((stored.residual for _, stored in whole), default=0),
         "clipped": sum(stored.clipped for _, stored in rows),
     }
-    logging.info(
-        "%s: %d mixtures, %.2f h; SNR within %.4f dB of the label, noisy - clean - noise at most %d steps of 16 bit, "
-        "%d clipped samples",
-        *(out, *result.values()),
-    )
+    logging.info("%s: %s", out, "; ".join(_summary(result, plan)))
     return result
 
 
-def _snr_error(line, stored):
-    return 0.0 if line.snr_db is None else abs(stored.snr_db - line.snr_db)
+def _summary(result, plan):
+    yield f"{result['mixtures']} mixtures, {result['hours']:.2f} h"
+    if plan.settings["policy"] != "pairs":
+        yield f"SNR within {result['max_snr_error']:.4f} dB of the label"
+    if plan[0].clean:
+        yield f"noisy - clean - noise at most {result['max_residual']} steps of 16 bit"
+    else:
+        yield "without references"
+    yield f"{result['clipped']} clipped samples"
+
+
+def _snr_error(line, stored, settings):
+    """In dB; 0 where the planned SNR is about other speech than the stored clean signal, or about parts of it."""
+    if line.snr_db is None or settings.get("target") == "early" or settings.get("snr_mode") == "active":
+        return 0.0
+    return abs(stored.snr_db - line.snr_db)
 
 
 def _faults(line, stored, settings):
@@ -171,7 +197,7 @@ def _faults(line, stored, settings):
     if stored.clipped and settings["on_clip"] == "scale_all":
         faults.append(f"{stored.clipped} clipped samples")
     if not stored.clipped:  # what was clipped, as on_clip=none allows, has neither its SNR nor its sum any more
-        if _snr_error(line, stored) > SNR_TOLERANCE:
+        if _snr_error(line, stored, settings) > SNR_TOLERANCE:
             faults.append(f"SNR {stored.snr_db:.3f} dB, labelled {line.snr_db:g}")
         # Pairs come from elsewhere: their noise may well be something else than the difference.
         if stored.residual > SUM_TOLERANCE and settings["policy"] != "pairs":
@@ -179,7 +205,7 @@ def _faults(line, stored, settings):
     return faults
 
 
-def _write_manifests(out, rows, rate, labels):
+def _write_manifests(out, rows, rate, labels, signals):
     """The data directory's files, from (Line, Stored) pairs."""
 
     def column(value):
@@ -193,8 +219,9 @@ def _write_manifests(out, rows, rate, labels):
     write_table(out / "utt2dur", column(lambda _, stored: f"{stored.num_samples / rate:.4f}"))
     for name, label in labels.items():
         write_table(out / name, column(label))
-    write_table(out / "spk1.scp", column(lambda _, stored: stored.clean))
-    write_table(out / "noise1.scp", column(lambda _, stored: stored.noise))
+    if "clean" in signals:
+        write_table(out / "spk1.scp", column(lambda _, stored: stored.clean))
+        write_table(out / "noise1.scp", column(lambda _, stored: stored.noise))
     write_table(out / "wav.scp", column(lambda _, stored: stored.noisy))
 
 
@@ -208,7 +235,7 @@ def remove_stale_shards(out, plan):
     """Shards beyond the plan's end, left by a longer one."""
     keep = set()
     for shard in shards.all_shards(len(plan), SHARD_SIZE):
-        arks, table = shard_paths(out, shard)
+        arks, table = shard_paths(out, shard, plan)
         keep.update((*arks, table))
     for path in (out / "ark").glob("*.[0-9]*.*"):
         if path not in keep:
