@@ -1,4 +1,4 @@
-"""List a test set of the DNS challenges as a data directory: noisy recordings, with their references where there are any."""
+"""List a test set of the DNS challenges as a data directory: noisy recordings, with references if there are any."""
 
 import argparse
 import logging
