@@ -19,11 +19,13 @@ def get_parser():
     parser.add_argument("--out", type=Path, required=True, help="set to make, such as dump/raw/train")
     parser.add_argument("--speech", help="source set of speech below --data; for pairs, the set to format")
     parser.add_argument("--noise", help="source set of noise below --data")
+    parser.add_argument("--rir", help="dns: source set of room impulse responses below --data; without it all are dry")
     parser.add_argument(
         "--policy",
-        choices=("crop", "snsd", "pairs"),
+        choices=("crop", "snsd", "dns", "pairs"),
         default="crop",
         help="crop: random crops, one SNR each; snsd: joined files at every SNR, as MS-SNSD; "
+        "dns: crops or joined files, reverberant if wanted, random SNR and level, as the DNS challenges; "
         "pairs: bring existing noisy/clean pairs into this form",
     )
     parser.add_argument(
@@ -42,19 +44,37 @@ def get_parser():
         "--total_hours", type=float, help="snsd: stop when the mixtures, all SNRs counted, reach this length"
     )
     group.add_argument(
-        "--seconds", type=float, default=3.0, help="crop: length of a mixture; snsd: a clip is longer than this"
+        "--seconds", type=float, default=3.0, help="crop, dns: length of a mixture; snsd: a clip is longer than this"
     )
-    group.add_argument("--silence_seconds", type=float, default=0.2, help="snsd: silence between joined files")
+    group.add_argument(
+        "--silence_seconds", type=float, default=0.2, help="snsd, dns: silence between joined speech files"
+    )
 
     group = parser.add_argument_group("signal-to-noise ratio and level")
-    group.add_argument("--snr_lower", type=float, default=-6.0, help="lowest SNR, dB")
-    group.add_argument("--snr_upper", type=float, default=9.0, help="highest SNR, dB")
-    group.add_argument("--num_snr_levels", type=int, default=16, help="evenly spaced from the lowest to the highest")
+    group.add_argument("--snr_lower", type=float, help="lowest SNR, dB; by default -6, dns: -5")
+    group.add_argument("--snr_upper", type=float, help="highest SNR, dB; by default 9, dns: 20")
     group.add_argument(
-        "--snr_levels", type=float, nargs="+", metavar="DB", help="the SNRs themselves, instead of the three above"
+        "--num_snr_levels", type=int, default=16, help="crop, snsd: evenly spaced from the lowest to the highest"
     )
     group.add_argument(
-        "--min_rms_db", type=float, default=-60.0, help="quieter crops are drawn again; dB of full scale"
+        "--snr_levels",
+        type=float,
+        nargs="+",
+        metavar="DB",
+        help="crop, snsd: the SNRs themselves, instead of the three above",
+    )
+    group.add_argument(
+        "--snr_mode",
+        choices=("power", "active"),
+        default="power",
+        help="dns: RMS over the whole mixture, or over its active parts (100 ms frames within 50 dB of the loudest)",
+    )
+    group.add_argument("--level_lower", type=float, default=-35.0, help="dns: lowest RMS of noisy, dB of full scale")
+    group.add_argument("--level_upper", type=float, default=-15.0, help="dns: highest RMS of noisy, dB of full scale")
+    group.add_argument(
+        "--min_rms_db",
+        type=float,
+        help="quieter crops are drawn again; dB of full scale; by default -60, dns: -80",
     )
     group.add_argument(
         "--on_clip",
@@ -64,6 +84,15 @@ def get_parser():
     )
     group.add_argument("--peak", type=float, default=0.99, help="largest magnitude, full scale = 1")
     group.add_argument("--exclude_types", default="", help="prefixes of noise types to leave out, comma between")
+
+    group = parser.add_argument_group("reverberation (dns)")
+    group.add_argument("--rir_prob", type=float, default=0.5, help="share of the mixtures that are reverberant")
+    group.add_argument(
+        "--target",
+        choices=("reverberant", "early"),
+        default="reverberant",
+        help="clean is the speech with all of the response, or with what comes until 50 ms after its main peak",
+    )
 
     group = parser.add_argument_group("phases")
     group.add_argument("--plan", action="store_true", help="only write OUT/plan.tsv")

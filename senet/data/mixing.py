@@ -1,7 +1,11 @@
 """Mixtures from plan lines: the arithmetic, and the exact 16-bit sum.
 
-For every line the speech is brought to ``level_db`` RMS (over the whole mixture, no voice-activity weighting) and the
-noise to ``level_db - snr_db``. Then the peak guard: with ``on_clip=scale_all``, when the largest magnitude of noisy,
+With ``level_of=clean`` (policies crop and snsd) the speech is brought to ``level_db`` RMS (over the whole mixture, no
+voice-activity weighting) and the noise to ``level_db - snr_db``. With ``level_of=noisy`` (policy dns) the speech, after
+the room impulse response if the line names one, and the noise are added at the SNR and the sum is brought to
+``level_db``; ``snr_mode=active`` measures the SNR where there is activity (``senet.dsp.level.active_rms``), and with
+``target=early`` clean is the speech with only the early part of the response, and noise all that is not clean: the late
+reverberation and the added noise. Then the peak guard: with ``on_clip=scale_all``, when the largest magnitude of noisy,
 clean or noise reaches ``peak``, all three are divided so that it becomes ``peak``. (The repository cited in
 ``senet.data.policies`` looks at noisy alone and divides to 1.0, and so clips clean or noise where they cancel.)
 
@@ -9,13 +13,23 @@ Clean and noise are then rounded to 16 bit and noisy is their integer sum, so no
 the files. With ``on_clip=none`` samples beyond 16 bit are clipped, and counted.
 """
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 
-from senet.dsp.level import from_db, rms
+from senet.data.stored import fault
+from senet.dsp.level import active_rms, from_db, rms
+from senet.dsp.reverb import early_part, reverberate
 from senet.errors import UserError
 
 FULL_SCALE = 32768
 _BLOCK = 8192
+_KNOWN = {  # settings and the values that can be rendered; plans from before there was a choice leave them out
+    "level_of": ("clean", "noisy"),
+    "target": ("reverberant", "early"),
+    "snr_mode": ("power", "active"),
+}
 
 
 def assemble(parts, sources, *, equal_rms=False):
@@ -45,7 +59,7 @@ def assemble(parts, sources, *, equal_rms=False):
 
 
 def mix(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"):
-    """Mix two signals at an SNR.
+    """Mix two signals at an SNR, with the speech at a level.
 
     Args:
         speech, noise: float (N,), not silent, any scale.
@@ -57,6 +71,30 @@ def mix(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"):
         int16 (3, N): noisy, clean, noise; and the number of clipped samples.
     """
     gains = [from_db(level_db) * FULL_SCALE / rms(speech), from_db(level_db - snr_db) * FULL_SCALE / rms(noise)]
+    return _add(speech, noise, gains, peak, on_clip)
+
+
+def mix_to_level(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all", *, target=None, measure=rms):
+    """Mix two signals at an SNR, with their sum at a level.
+
+    Args:
+        speech, noise, peak, on_clip: as for ``mix``.
+        snr_db: ``measure`` of speech over ``measure`` of noise, dB.
+        level_db: RMS of noisy, dB of full scale, before the peak guard.
+        target: float (N,), the part of ``speech`` that "clean" shall be; "noise" then is all the rest of noisy.
+        measure: function of a signal, its amplitude for the SNR.
+    Returns:
+        as ``mix``.
+    """
+    ratio = measure(speech) / measure(noise) * from_db(-snr_db)
+    gain = from_db(level_db) * FULL_SCALE / rms(speech + noise * ratio)
+    if target is None:
+        return _add(speech, noise, [gain, gain * ratio], peak, on_clip)
+    return _add(target, speech - target + noise * ratio, [gain, gain], peak, on_clip)
+
+
+def _add(speech, noise, gains, peak, on_clip):
+    """What ``mix`` returns, of two signals and their gains."""
     if on_clip == "scale_all":
         largest = max(float(np.abs(x).max()) for s, n in _blocks(speech, noise, gains) for x in (s + n, s, n))
         if largest >= peak * FULL_SCALE:
@@ -84,29 +122,40 @@ def store(signals, out):
     return clipped
 
 
+class Parts(NamedTuple):
+    """What a mixture is made from, as read: float32 (N,), (N,) and (M,) or None."""
+
+    speech: np.ndarray
+    noise: np.ndarray
+    rir: np.ndarray | None
+
+
 class Mixer:
     """Renders the lines of one plan.
 
     Args:
         settings: the plan's settings (text values).
         speech, noise: SourceSet at the plan's rate.
+        rir: SourceSet of room impulse responses, if the plan uses them.
     Raises:
         UserError: a setting that this version cannot render.
     """
 
-    def __init__(self, settings, speech, noise):
-        self.speech, self.noise = speech, noise
+    def __init__(self, settings, speech, noise, rir=None):
+        self.settings, self.speech, self.noise, self.rir = settings, speech, noise, rir
         self.peak, self.on_clip = float(settings["peak"]), settings["on_clip"]
         self.equal_rms = settings["parts"] == "equal_rms"
-        if settings["level_of"] != "clean":
-            raise UserError(f"plan: level_of={settings['level_of']} is not known here; it was made by a newer senet")
+        for name, known in _KNOWN.items():
+            value = settings.get(name, known[0])
+            if value not in known:
+                raise UserError(f"plan: {name}={value} is not known here; it was made by a newer senet")
+        self.early = settings.get("target") == "early"
+        self.measure = rms
+        if settings.get("snr_mode") == "active":
+            self.measure = functools.partial(active_rms, sample_rate=speech.sample_rate)
 
-    def render(self, line):
-        """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples."""
-        if line.rir is not None:
-            raise UserError(
-                f"plan: '{line.utt}' asks for the room impulse response '{line.rir}', which this version cannot apply"
-            )
+    def read(self, line):
+        """The Parts of ``line``; AudioError for a source that cannot be read."""
         speech = assemble(line.clean, self.speech, equal_rms=self.equal_rms)
         noise = assemble(line.noise, self.noise, equal_rms=self.equal_rms)
         if not len(speech) == len(noise) == line.num_samples:
@@ -114,4 +163,32 @@ class Mixer:
                 f"plan: '{line.utt}' has {len(speech)} samples of speech and {len(noise)} of noise, "
                 f"and says {line.num_samples}; run this command with --plan again"
             )
-        return mix(speech, noise, line.snr_db, line.level_db, self.peak, self.on_clip)
+        if line.rir is None:
+            return Parts(speech, noise, None)
+        if self.rir is None:
+            raise UserError(f"plan: '{line.utt}' asks for the RIR '{line.rir}', but there is no set of them; see --rir")
+        return Parts(speech, noise, self.rir.read(self.rir.scp.index(line.rir)))
+
+    def mix(self, parts, line):
+        """int16 (3, line.num_samples): noisy, clean, noise; and the number of clipped samples.
+
+        Raises:
+            AudioError: silence, which no gain brings to a level.
+        """
+        speech, noise, rir = parts
+        target = None
+        if rir is not None:
+            if self.early:
+                target = reverberate(speech, early_part(rir, self.speech.sample_rate))
+            speech = reverberate(speech, rir)
+        levels = line.snr_db, line.level_db, self.peak, self.on_clip
+        try:
+            if self.settings["level_of"] == "clean":
+                return mix(speech, noise, *levels)
+            return mix_to_level(speech, noise, *levels, target=target, measure=self.measure)
+        except ZeroDivisionError:
+            raise fault(line.utt, "silent", "its speech, its noise or their sum is silent; draw another") from None
+
+    def render(self, line):
+        """``mix`` of ``read``."""
+        return self.mix(self.read(line), line)

@@ -7,58 +7,113 @@ from senet.data.mixing import Mixer
 from senet.data.pairs import Pairs
 from senet.data.parallel import available_cpus, parallel_map
 from senet.data.plan import Plan, plan_text, write_plan
-from senet.data.policies import Crop, Snsd, snr_levels
+from senet.data.policies import Crop, Dns, Snsd, snr_levels
 from senet.data.scp import read_table
 from senet.data.sources import SourceSet
 from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
 from senet.errors import UserError
 
 DEFAULT_CLIPS = 10000
+SNR_RANGE = {"crop": (-6.0, 9.0), "snsd": (-6.0, 9.0), "dns": (-5.0, 20.0)}
+MIN_RMS_DB = {"crop": -60.0, "snsd": -60.0, "dns": -80.0}
 
 
-def _source(args, which):
+def _source(args, which, channel=None):
     name = getattr(args, which)
     if not name:
         raise UserError(f"--{which} is not given; it names a source set below {args.data}, such as {which}_train")
-    return SourceSet(args.data / name, args.sample_rate)
+    return SourceSet(args.data / name, args.sample_rate, channel)
+
+
+def _range(option, lower, upper):
+    if lower > upper:
+        raise UserError(f"--{option}_lower {lower:g} is more than --{option}_upper {upper:g}")
+    return lower, upper
 
 
 def _policy(args):
+    dns = args.policy == "dns"
+    if args.rir and not dns:
+        raise UserError(f"--rir is for --policy dns; {args.policy} mixes without room impulse responses")
     speech, noise = _source(args, "speech"), _source(args, "noise")
+    lower, upper = (
+        given if given is not None else default
+        for given, default in zip((args.snr_lower, args.snr_upper), SNR_RANGE[args.policy], strict=True)
+    )
     common = {
         "seed": args.seed,
-        "snrs": args.snr_levels or snr_levels(args.snr_lower, args.snr_upper, args.num_snr_levels),
-        "min_rms_db": args.min_rms_db,
+        "min_rms_db": MIN_RMS_DB[args.policy] if args.min_rms_db is None else args.min_rms_db,
         "exclude_types": tuple(filter(None, args.exclude_types.split(","))),
     }
-    samples = round(args.seconds * args.sample_rate)
+    samples, gap = (round(seconds * args.sample_rate) for seconds in (args.seconds, args.silence_seconds))
     if samples < 1:
         raise UserError(f"--seconds {args.seconds:g} is not a length; give more than 0")
+    if dns:
+        if not 0 <= args.rir_prob <= 1:
+            raise UserError(f"--rir_prob {args.rir_prob:g} is not a share from 0 to 1")
+        return Dns(
+            args.out.name,
+            speech,
+            noise,
+            rir=_source(args, "rir", channel=0) if args.rir else None,
+            num_samples=samples,
+            gap_samples=gap,
+            snr_range=_range("snr", lower, upper),
+            level_range=_range("level", args.level_lower, args.level_upper),
+            rir_prob=args.rir_prob,
+            **common,
+        )
+    common["snrs"] = args.snr_levels or snr_levels(lower, upper, args.num_snr_levels)
     if args.policy == "crop":
         return Crop(args.out.name, speech, noise, num_samples=samples, **common)
-    gap = round(args.silence_seconds * args.sample_rate)
     return Snsd(args.out.name, speech, noise, min_samples=samples, gap_samples=gap, **common)
 
 
 def _settings(args, policy):
     """What the plan's first line says: all that rendering needs, and how the lines were drawn."""
-    return {
+    dns = args.policy == "dns"
+    settings = {
         "policy": args.policy,
         "set": args.out.name,
         "sample_rate": args.sample_rate,
-        "level_of": "clean",
+        "level_of": "noisy" if dns else "clean",
         "parts": "equal_rms" if args.policy == "snsd" else "as_is",
         "peak": args.peak,
         "on_clip": args.on_clip,
         "speech": args.speech,
         "noise": args.noise,
-        "sources": f"{policy.speech.digest()}-{policy.noise.digest()}",
+        "sources": _digests(policy.speech, policy.noise, policy.rir if dns else None),
         "seed": args.seed,
         "seconds": args.seconds,
-        "snrs": ",".join(f"{x:g}" for x in policy.snrs),
-        "min_rms_db": args.min_rms_db,
-        "exclude_types": args.exclude_types or "-",
     }
+    if dns:
+        settings |= {
+            "rir": args.rir or "-",
+            "rir_prob": args.rir_prob,
+            "target": args.target,
+            "snr_mode": args.snr_mode,
+            "snr": "..".join(f"{x:g}" for x in policy.snr_range),
+            "level": "..".join(f"{x:g}" for x in policy.level_range),
+            "silence_seconds": args.silence_seconds,
+        }
+    else:
+        settings["snrs"] = ",".join(f"{x:g}" for x in policy.snrs)
+    return settings | {"min_rms_db": policy.min_rms_db, "exclude_types": args.exclude_types or "-"}
+
+
+def _digests(*sets):
+    return "-".join(sources.digest() for sources in sets if sources)
+
+
+def open_mixer(args):
+    """(policy, mixer) of the options ``args``: what draws lines, and what makes audio of them.
+
+    A plan and training on the fly both come from here. ``mixer.settings`` says all that the mixtures depend on, the
+    digests of the source sets included.
+    """
+    policy = _policy(args)
+    rir = policy.rir if args.policy == "dns" else None
+    return policy, Mixer(_settings(args, policy), policy.speech, policy.noise, rir)
 
 
 def _pairs(args):
@@ -123,11 +178,11 @@ def make_plan(args):
         lines, digest = pairs.plan(args.num_clips, nj)
         settings = _pair_settings(args, digest)
     else:
-        policy = _policy(args)
+        policy, mixer = open_mixer(args)
         num_clips = DEFAULT_CLIPS if args.num_clips is None and args.total_hours is None else args.num_clips
         total = None if args.total_hours is None else args.total_hours * 3600 * args.sample_rate
         lines = draw(policy, num_clips=num_clips, total_samples=total, nj=nj)
-        settings = _settings(args, policy)
+        settings = mixer.settings
     if path.exists() and path.read_text(encoding="utf-8") != plan_text(settings, lines):
         remove_manifests(args.out)
     write_plan(path, settings, lines)
@@ -149,10 +204,16 @@ def _renderer(args, plan):
         path = Path(args.data) / settings["speech"]
         clip = {"peak": float(settings["peak"]), "on_clip": settings["on_clip"]}
         return Pairs(path, rate, allow_pipes=args.allow_pipes, **clip)
-    speech, noise = (SourceSet(Path(args.data) / settings[which], rate) for which in ("speech", "noise"))
-    if f"{speech.digest()}-{noise.digest()}" != settings["sources"]:
-        raise UserError(f"{plan.path}: {speech.path} or {noise.path} changed since the plan was made; run --plan again")
-    return Mixer(settings, speech, noise)
+    names = {which: settings.get(which, "-") for which in ("speech", "noise", "rir")}
+    sets = [
+        SourceSet(Path(args.data) / name, rate, channel=0 if which == "rir" else None)
+        for which, name in names.items()
+        if name != "-"
+    ]
+    if _digests(*sets) != settings["sources"]:
+        changed = " or ".join(str(sources.path) for sources in sets)
+        raise UserError(f"{plan.path}: {changed} changed since the plan was made; run --plan again")
+    return Mixer(settings, *sets)
 
 
 def make_manifests(args):

@@ -1,4 +1,4 @@
-"""How a plan's lines are drawn: ``crop`` and ``snsd``.
+"""How a plan's lines are drawn: ``crop``, ``snsd`` and ``dns``.
 
 crop: as the data script of
 YunyangZeng/Spectrogram-Masking-based-Neural-Network-model-for-single-channel-Speech-Enhancement: one random crop of
@@ -11,7 +11,15 @@ joined likewise and cut, every SNR of the list for each clip, -25 dBFS RMS. The 
 history also holds a version with a square root around it, whose true SNR is half of the nominal one. Known
 differences: seeded; silent files are passed over; the peak guard of ``senet.data.mixing`` is on by default.
 
-Line i follows from (seed, set name, i) alone; in ``snsd`` the lines of one clip share the draw.
+dns: as noisyspeech_synthesizer_singleprocess.py of microsoft/DNS-Challenge: a random crop of speech, or shorter
+recordings joined with up to 0.2 s of silence; noise likewise, without silence; a room impulse response; the sum brought
+to a random level. Known differences: the realised SNR is the drawn one (there the default mixer is off by several dB,
+for it measures peak-normalised signals); SNR and level are real numbers, not whole ones; each recording is drawn
+independently of those before; a share of the mixtures is left dry; a single noise recording that is too short is
+repeated from a random place on; quiet parts are drawn again; no check of activity, and none for clipped sources.
+
+``draw(rng, i)`` gives the lines of draw i from a generator. In a plan it follows from (seed, set name, i) alone; in
+``snsd`` the lines of one clip share the draw.
 """
 
 import zlib
@@ -56,8 +64,8 @@ def usable(sources, exclude_types=(), min_samples=1):
         types = sources.table("utt2noise")
         prefixes = tuple(exclude_types)
         for i in np.flatnonzero(keep):
-            key = sources.id(i)
-            keep[i] = not (key.startswith(prefixes) or types.get(key, key).startswith(prefixes))
+            names = (sources.id(i), *((types.value(i),) if types else ()))
+            keep[i] = not any(name.startswith(prefixes) for name in names)
         if not keep.any():
             raise UserError(
                 f"{sources.path}: --exclude_types {','.join(prefixes)} leaves no recording of {len(sources)}"
@@ -66,19 +74,26 @@ def usable(sources, exclude_types=(), min_samples=1):
 
 
 class _Policy:
-    def __init__(self, set_name, speech, noise, *, seed, snrs, min_rms_db, exclude_types):
+    """What the policies share; each has ``draw(rng, i)``, a list of ``lines_per_draw`` Lines."""
+
+    lines_per_draw = 1
+
+    def __init__(self, set_name, speech, noise, *, seed, min_rms_db, exclude_types):
         self.speech, self.noise = speech, noise
         self.seed, self.set_hash = seed, zlib.crc32(set_name.encode())  # Python's own hash differs from run to run
-        self.snrs, self.min_rms_db, self.exclude_types = snrs, min_rms_db, exclude_types
-        self.speakers = speech.table("utt2spk")
+        self.min_rms_db, self.exclude_types = min_rms_db, exclude_types
 
-    def _rng(self, i):
-        return np.random.default_rng([self.seed, self.set_hash, i])
+    def lines(self, i):
+        """Draw i of a plan."""
+        return self.draw(np.random.default_rng([self.seed, self.set_hash, i]), i)
 
     def _name(self, source, number, snr):
         """Speaker, and the cited repositories' file name with the number padded so that ids sort."""
-        spk = self.speakers[source]
+        spk = self.speech.speakers.value(self.speech.scp.index(source))
         return f"{spk}-noisy{number:06d}_SNRdb_{snr:.2f}", spk
+
+    def _is_quiet(self, x):
+        return rms_db(x) < self.min_rms_db
 
     def _too_quiet(self, sources):
         return UserError(
@@ -88,19 +103,17 @@ class _Policy:
 
 
 class Crop(_Policy):
-    """One mixture for each number; ``lines(i)`` gives a list of one Line."""
+    """One mixture for each draw, of one crop of speech and one of noise, at one of ``snrs`` (dB)."""
 
-    lines_per_draw = 1
     level_db = 0.0
 
-    def __init__(self, *args, num_samples, **kwargs):
+    def __init__(self, *args, num_samples, snrs, **kwargs):
         super().__init__(*args, **kwargs)
-        self.num_samples = num_samples
+        self.num_samples, self.snrs = num_samples, snrs
         self.speech_indices = usable(self.speech, (), num_samples)
         self.noise_indices = usable(self.noise, self.exclude_types, num_samples)
 
-    def lines(self, i):
-        rng = self._rng(i)
+    def draw(self, rng, i):
         clean = self._crop(rng, self.speech, self.speech_indices)
         noise = self._crop(rng, self.noise, self.noise_indices)
         snr = self.snrs[rng.integers(len(self.snrs))]
@@ -111,25 +124,24 @@ class Crop(_Policy):
         for _ in range(MAX_DRAWS):
             index = int(indices[rng.integers(len(indices))])
             start = int(rng.integers(sources.lengths[index] - self.num_samples + 1))
-            if rms_db(sources.read(index, start, self.num_samples)) >= self.min_rms_db:
+            if not self._is_quiet(sources.read(index, start, self.num_samples)):
                 return Part(sources.id(index), start, self.num_samples)
         raise self._too_quiet(sources)
 
 
 class Snsd(_Policy):
-    """One clip at every SNR for each number; ``lines(i)`` gives a Line for each SNR."""
+    """One clip at each of ``snrs`` (dB) for each draw."""
 
     level_db = -25.0
 
-    def __init__(self, *args, min_samples, gap_samples, **kwargs):
+    def __init__(self, *args, min_samples, gap_samples, snrs, **kwargs):
         super().__init__(*args, **kwargs)
-        self.min_samples, self.gap = min_samples, gap_samples
-        self.lines_per_draw = len(self.snrs)
+        self.min_samples, self.gap, self.snrs = min_samples, gap_samples, snrs
+        self.lines_per_draw = len(snrs)
         self.speech_indices = usable(self.speech)
         self.noise_indices = usable(self.noise, self.exclude_types)
 
-    def lines(self, i):
-        rng = self._rng(i)
+    def draw(self, rng, i):
         # "Not longer than the minimum": the clip ends up longer by at least one sample, and is not cut.
         clean, length = self._join(rng, self.speech, self.speech_indices, self.min_samples + 1)
         noise, _ = self._join(rng, self.noise, self.noise_indices, length, cut=True)
@@ -146,7 +158,7 @@ class Snsd(_Policy):
             while total < needed:
                 index = int(indices[at])
                 at = at + 1 if at + 1 < len(indices) else rng.integers(len(indices))
-                if rms_db(sources.read(index)) < self.min_rms_db:
+                if self._is_quiet(sources.read(index)):
                     quiet += 1
                     if quiet == MAX_DRAWS:
                         raise self._too_quiet(sources)
@@ -161,3 +173,71 @@ class Snsd(_Policy):
             if rms_db(assemble(parts, sources, equal_rms=True)) + self.level_db >= self.min_rms_db:
                 return tuple(parts), total
         raise self._too_quiet(sources)
+
+
+class Dns(_Policy):
+    """One mixture for each draw.
+
+    Args:
+        rir: SourceSet of room impulse responses, or None.
+        num_samples: length of a mixture.
+        gap_samples: silence between joined recordings of speech.
+        snr_range, level_range: lowest and highest, dB and dB of full scale.
+        rir_prob: share of the mixtures that are reverberant.
+    """
+
+    def __init__(self, *args, rir, num_samples, gap_samples, snr_range, level_range, rir_prob, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rir, self.num_samples, self.gap = rir, num_samples, gap_samples
+        self.snr_range, self.level_range, self.rir_prob = snr_range, level_range, rir_prob
+        self.speech_indices = usable(self.speech)
+        self.noise_indices = usable(self.noise, self.exclude_types)
+
+    def draw(self, rng, i):
+        clean = self._join(rng, self.speech, self.speech_indices, self.gap)
+        noise = self._join(rng, self.noise, self.noise_indices)
+        snr, level = (float(rng.uniform(*ends)) for ends in (self.snr_range, self.level_range))
+        rir = self._response(rng) if self.rir and rng.random() < self.rir_prob else None
+        utt, spk = self._name(clean[0].source, i + 1, snr)
+        return [Line(utt, spk, clean, noise, snr, level, rir, self.num_samples)]
+
+    def _join(self, rng, sources, indices, gap=0):
+        """Parts of random recordings that make up a mixture's length: whole ones, and a random crop of a longer one."""
+        if len(indices) == 1 and not gap:
+            return self._repeat(rng, sources, int(indices[0]))
+        parts, left, quiet = [], self.num_samples, 0
+        while left:
+            index = int(indices[rng.integers(len(indices))])
+            length = int(sources.lengths[index])
+            start, length = int(rng.integers(max(length - left, 0) + 1)), min(length, left)
+            if self._is_quiet(sources.read(index, start, length)):
+                quiet += 1
+                if quiet == MAX_DRAWS:
+                    raise self._too_quiet(sources)
+                continue
+            quiet, left = 0, left - length
+            parts.append(Part(sources.id(index), start, length))
+            if pause := min(gap, left):
+                parts.append(silence(pause))
+                left -= pause
+        return tuple(parts)
+
+    def _repeat(self, rng, sources, index):
+        """One recording from a random place on, and from its beginning again as often as it takes."""
+        length = int(sources.lengths[index])
+        for _ in range(MAX_DRAWS):
+            start = int(rng.integers(length if length < self.num_samples else length - self.num_samples + 1))
+            parts, left = [], self.num_samples
+            while left:
+                parts.append(Part(sources.id(index), start, min(length - start, left)))
+                start, left = 0, left - parts[-1].length
+            if not self._is_quiet(assemble(parts, sources)):
+                return tuple(parts)
+        raise self._too_quiet(sources)
+
+    def _response(self, rng):
+        for _ in range(MAX_DRAWS):
+            index = int(rng.integers(len(self.rir)))
+            if self.rir.read(index)[: self.num_samples].any():
+                return self.rir.id(index)
+        raise UserError(f"{self.rir.path}: {MAX_DRAWS} draws in a row are silent; remove such responses from the set")

@@ -4,7 +4,11 @@ soxr's "very high quality" setting has linear phase, so a resampled signal stays
 line with the original: sample ``n`` at the new rate is at time ``n / rate_out``.
 """
 
+import math
+
 import numpy as np
+
+_MARGIN = 256  # periods of the lower rate on each side of a crop; the filter reaches 133
 
 
 def resampled_length(n, rate_in, rate_out):
@@ -40,3 +44,24 @@ def resample(x, rate_in, rate_out, axis=0):
     if len(y) < n:  # soxr rounds as we do; a release that does not must not change lengths
         y = np.concatenate([y, np.zeros((n - len(y), y.shape[1]), np.float32)])
     return np.moveaxis(y.reshape(n, *x.shape[1:]), 0, axis)
+
+
+def resample_part(read, n, rate_in, rate_out, start, length):
+    """Samples ``start .. start+length-1`` of a resampled signal, without resampling, or reading, all of it.
+
+    Args:
+        read: ``read(start, length)`` gives samples of the signal at ``rate_in``, float32 (length,).
+        n: samples of the whole signal.
+        rate_in, rate_out: Hz, integers.
+        start, length: in samples at ``rate_out``.
+    Returns:
+        float32 (length,), equal to that part of the whole signal's ``resample`` but for float32 rounding.
+    """
+    if rate_in == rate_out:
+        return read(start, length)
+    divisor = math.gcd(rate_in, rate_out)
+    up, down = rate_out // divisor, rate_in // divisor  # every ``down``-th sample is in line with an ``up``-th new one
+    margin = -(-_MARGIN // min(up, down))
+    first, last = max(start // up - margin, 0), -(-(start + length) // up) + margin
+    begin, end = first * down, min(last * down, n)
+    return resample(read(begin, end - begin), rate_in, rate_out)[start - first * up :][:length]

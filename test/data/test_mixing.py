@@ -160,12 +160,12 @@ def test_joined_recordings_are_equally_loud_where_the_plan_says_so(mixer):
 
 def test_what_a_plan_asks_for_beyond_this_version_is_refused(mixer):
     line = Line("u", "s", (Part("11-1-0000", 0, 9),), (Part("Babble_1", 0, 9),), 0.0, 0.0, "room", 9)
-    with pytest.raises(UserError, match="'u' asks for the room impulse response 'room'"):
+    with pytest.raises(UserError, match="'u' asks for the RIR 'room', but there is no set of them"):
         mixer.render(line)
     with pytest.raises(UserError, match="'u' has 9 samples of speech and 9 of noise, and says 10"):
         mixer.render(line._replace(rir=None, num_samples=10))
-    with pytest.raises(UserError, match="level_of=noisy is not known"):
-        Mixer({"peak": "1", "on_clip": "none", "parts": "as_is", "level_of": "noisy"}, mixer.speech, mixer.noise)
+    with pytest.raises(UserError, match="level_of=loudness is not known"):
+        Mixer({"peak": "1", "on_clip": "none", "parts": "as_is", "level_of": "loudness"}, mixer.speech, mixer.noise)
 
 
 # Sets
