@@ -8,7 +8,7 @@ from senet.data.pairs import Pairs
 from senet.data.parallel import available_cpus, parallel_map
 from senet.data.plan import Plan, plan_text, write_plan
 from senet.data.policies import Crop, Dns, Snsd, snr_levels
-from senet.data.scp import read_table
+from senet.data.scp import Scp
 from senet.data.sources import SourceSet
 from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
 from senet.errors import UserError
@@ -219,23 +219,27 @@ def _renderer(args, plan):
 def make_manifests(args):
     """Check all shards and write the manifests."""
     plan = Plan(args.out / "plan.tsv")
-    folder = Path(args.data) / plan.settings["speech" if plan.settings["policy"] == "pairs" else "noise"]
-    known = {name: read_table(folder / name) if (folder / name).exists() else {} for name in ("utt2noise", "utt2snr")}
-
-    def mixed_noise(line, stored):
-        sources = [part.source for part in line.noise if part.source]
-        return ",".join(dict.fromkeys(known["utt2noise"].get(source, source) for source in sources))
-
-    def mixed_snr(line, stored):
-        return f"{line.snr_db:.2f}"
-
-    def pair_snr(line, stored):
-        return known["utt2snr"].get(line.utt) or f"{stored.snr_db:.2f}"
-
-    if plan.settings["policy"] != "pairs":
-        labels = {"utt2snr": mixed_snr, "utt2noise": mixed_noise}
+    data, settings = Path(args.data), plan.settings
+    if settings["policy"] == "pairs":
+        labels = Pairs(data / settings["speech"], int(settings["sample_rate"]), allow_pipes=args.allow_pipes).labels()
     else:
-        labels = {"utt2snr": pair_snr}
-        if known["utt2noise"]:
-            labels["utt2noise"] = lambda line, stored: known["utt2noise"][line.utt]
+        labels = _labels(settings, data / settings["noise"] / "utt2noise")
     return collect(args.out, plan, labels)
+
+
+def _labels(settings, utt2noise):
+    """Manifests of a mixed set, and functions that give the values; see ``collect``."""
+    types = Scp(utt2noise) if utt2noise.exists() else None
+
+    def noise(line, stored):
+        sources = dict.fromkeys(part.source for part in line.noise if part.source)
+        return ",".join(dict.fromkeys(map(types.__getitem__, sources)) if types else sources)
+
+    labels = {
+        "utt2snr": lambda line, stored: f"{line.snr_db:.2f}",
+        "utt2noise": noise,
+        "utt2level": lambda line, stored: f"{stored.level_db:.2f}",  # after the peak guard
+    }
+    if settings.get("rir", "-") != "-":
+        labels["utt2rir"] = lambda line, stored: line.rir or "none"
+    return labels

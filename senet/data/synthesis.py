@@ -38,6 +38,7 @@ class Stored(NamedTuple):
     snr_db: float  # measured, to 0.0001; of pairs with the speech's active level; nan without references
     residual: int  # largest |noisy - clean - noise|, in steps of 16 bit
     clipped: int  # samples that were cut to 16 bit
+    level_db: float  # RMS of noisy, dB of full scale, to 0.0001
 
 
 def _signals(plan):
@@ -59,7 +60,7 @@ def is_done(out, shard, plan):
 
 
 def _seal(arks, shard, plan):
-    return f"# {plan.digest(shard.start, shard.stop)} {' '.join(str(ark.stat().st_size) for ark in arks)}\n"
+    return f"# shard 2 {plan.digest(shard.start, shard.stop)} {' '.join(str(ark.stat().st_size) for ark in arks)}\n"
 
 
 def measured_snr(clean, noise, active_at=None):
@@ -107,8 +108,9 @@ def _check_stored(table, arks, shard, plan, rows):
     stored = []
     for line, values, clipped in rows:
         noisy, *parts = (np.rint(audio.read(v)[0] * np.float32(32768)).astype(np.int32) for v in values)
+        level_db = round(rms_db(noisy.astype(np.float32) / 32768), 4)
         if not parts:
-            stored.append(Stored(line.utt, *values, "-", "-", len(noisy), math.nan, 0, clipped))
+            stored.append(Stored(line.utt, *values, "-", "-", len(noisy), math.nan, 0, clipped, level_db))
             continue
         clean, noise = parts
         if not len(noisy) == len(clean) == len(noise):
@@ -116,7 +118,7 @@ def _check_stored(table, arks, shard, plan, rows):
                 f"{arks[0]}: '{line.utt}' has {len(noisy)} noisy, {len(clean)} clean and {len(noise)} noise samples"
             )
         snr_db, residual = measured_snr(clean, noise, active_at), int(np.abs(noisy - clean - noise).max(initial=0))
-        stored.append(Stored(line.utt, *values, len(noisy), round(snr_db, 4), residual, clipped))
+        stored.append(Stored(line.utt, *values, len(noisy), round(snr_db, 4), residual, clipped, level_db))
     with whole_file(table) as f:
         f.write(_seal(arks, shard, plan))
         f.writelines("\t".join(map(str, row)) + "\n" for row in stored)
@@ -133,8 +135,8 @@ def read_stored(out, plan):
         )
     for shard in everything:
         for row in shard_paths(out, shard, plan)[1].read_text(encoding="utf-8").splitlines()[1:]:
-            utt, noisy, clean, noise, n, snr, residual, clipped = row.split("\t")
-            yield Stored(utt, noisy, clean, noise, int(n), float(snr), int(residual), int(clipped))
+            utt, noisy, clean, noise, n, snr, residual, clipped, level = row.split("\t")
+            yield Stored(utt, noisy, clean, noise, int(n), float(snr), int(residual), int(clipped), float(level))
 
 
 def collect(out, plan, labels):
@@ -171,7 +173,7 @@ def collect(out, plan, labels):
 
 def _summary(result, plan):
     yield f"{result['mixtures']} mixtures, {result['hours']:.2f} h"
-    if plan.settings["policy"] != "pairs":
+    if plan.settings["policy"] != "pairs" and plan.settings.get("snr_mode") != "active":
         yield f"SNR within {result['max_snr_error']:.4f} dB of the label"
     if plan[0].clean:
         yield f"noisy - clean - noise at most {result['max_residual']} steps of 16 bit"
@@ -182,7 +184,8 @@ def _summary(result, plan):
 
 def _snr_error(line, stored, settings):
     """In dB; 0 where the planned SNR is about other speech than the stored clean signal, or about parts of it."""
-    if line.snr_db is None or settings.get("target") == "early" or settings.get("snr_mode") == "active":
+    early = settings.get("target") == "early" and line.rir
+    if line.snr_db is None or early or settings.get("snr_mode") == "active":
         return 0.0
     return abs(stored.snr_db - line.snr_db)
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-_BITS = 18
-# Samples summed at a time. Up to 2**(53 - 2 * _BITS) squares add up in a double without rounding; below 10,000 values
+BITS = 18  # of the whole numbers that sums are taken over
+# Samples summed at a time. Up to 2**(53 - 2 * BITS) squares add up in a double without rounding; below 10,000 values
 # OpenBLAS does not start threads of its own, which would fight with those that read the audio.
 _BLOCK = 1 << 13
 ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB = 0.1, 50
@@ -21,7 +21,7 @@ def mean_square(x):
     for i in range(0, len(x), _BLOCK):
         steps = _steps(x[i : i + _BLOCK], exponent)
         total += int(np.dot(steps, steps))
-    return math.ldexp(total / len(x), 2 * (exponent - _BITS)) if total else 0.0
+    return math.ldexp(total / len(x), 2 * (exponent - BITS)) if total else 0.0
 
 
 def _exponent(x):
@@ -30,7 +30,7 @@ def _exponent(x):
 
 def _steps(x, exponent):
     """``x`` in whole multiples of 2**(exponent - 18)."""
-    return np.rint(x * x.dtype.type(2.0 ** (_BITS - exponent))).astype(np.float64)
+    return np.rint(x * x.dtype.type(2.0 ** (BITS - exponent))).astype(np.float64)
 
 
 def rms(x):
@@ -49,7 +49,7 @@ def active_rms(x, sample_rate):
     powers = energies / lengths
     active = powers >= powers.max() * 10 ** (-ACTIVE_RANGE_DB / 10)
     total = int(energies[active].astype(np.int64).sum())  # beyond 88 s doubles would round
-    return math.sqrt(math.ldexp(total / int(lengths[active].sum()), 2 * (exponent - _BITS)))
+    return math.sqrt(math.ldexp(total / int(lengths[active].sum()), 2 * (exponent - BITS)))
 
 
 def rms_db(x):
