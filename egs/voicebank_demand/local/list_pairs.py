@@ -1,12 +1,15 @@
 """List VoiceBank-DEMAND's pairs as data directories, from the folders' and the files' names.
 
 Sets and validation speakers are those of ESPnet and SpeechBrain. Noise type and SNR come from the log files where the
-corpus has them; the SNR is otherwise measured when the pairs are formatted (stage 2).
+corpus has them; the SNR is otherwise estimated when the pairs are formatted (stage 2). What was found is written down
+in DATADIR/data_card.md.
 """
 
 import argparse
 import logging
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from senet.bin import run, setup_logging
@@ -14,6 +17,7 @@ from senet.data import audio
 from senet.data.parallel import parallel_map
 from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
+from senet.files import whole_file
 
 FOLDERS = {
     "train": ("clean_trainset_28spk_wav", "noisy_trainset_28spk_wav"),
@@ -22,6 +26,7 @@ FOLDERS = {
 LOGS = ("log_trainset_28spk.txt", "log_testset.txt")
 VALID_SPEAKERS = ("p226", "p287")
 PUBLISHED = {"tr_26spk": 10802, "cv_2spk": 770, "tt_2spk": 824}  # pairs
+RATES = (48000, 16000)  # Hz, of the corpus and of copies in use
 
 
 def get_parser():
@@ -36,23 +41,19 @@ def get_parser():
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
-    files = {name: {} for names in FOLDERS.values() for name in names}
-    for path in audio.find_audio(args.corpus_dir):
-        folder = next((parent.name for parent in path.parents if parent.name in files), None)
-        if folder is None:
-            continue
-        if path.stem in files[folder]:
-            raise UserError(f"{path}: '{path.stem}' is in {files[folder][path.stem]} too; keep one copy of the corpus")
-        files[folder][path.stem] = path
-    train, test = (pair_up(args.corpus_dir, *(files[name] for name in names), names) for names in FOLDERS.values())
+    found = find_files(args.corpus_dir)
+    train, test = (pair_up(args.corpus_dir, names, found) for names in FOLDERS.values())
+    shared = {speaker(utt) for utt in train} & {speaker(utt) for utt in test}
+    if shared:
+        raise UserError(
+            f"{args.corpus_dir}: speaker {min(shared)} is in the training and in the test folders; "
+            "unpack the four archives into an empty folder"
+        )
     sets = {
         "tr_26spk": {utt: pair for utt, pair in train.items() if speaker(utt) not in VALID_SPEAKERS},
         "cv_2spk": {utt: pair for utt, pair in train.items() if speaker(utt) in VALID_SPEAKERS},
         "tt_2spk": test,
     }
-    shared = {speaker(utt) for utt in train} & {speaker(utt) for utt in test}
-    if shared:
-        raise UserError(f"{args.corpus_dir}: test speaker {min(shared)} is in the training part too")
     for name, pairs in sets.items():
         expected = PUBLISHED[name] if args.counts == "published" else max(len(pairs), 1)
         if len(pairs) != expected:
@@ -61,58 +62,129 @@ def main(argv=None):
                 "unpacked whole. To work on a part of the corpus: --local_args '--counts any'"
             )
     labels = read_logs(args.corpus_dir)
-    for name, pairs in sets.items():
-        write_pairs(args.datadir / name, pairs, labels, args.nj)
+    rows = [write_pairs(args.datadir / name, pairs, labels, args.nj) for name, pairs in sets.items()]
+    write_card(args.datadir / "data_card.md", args.corpus_dir, rows)
 
 
 def speaker(utt):
     return utt.partition("_")[0]
 
 
-def pair_up(corpus_dir, clean, noisy, names):
-    """Utterance -> (noisy, clean) path; every file needs its other half."""
-    if not clean or not noisy:
-        missing = names[0] if not clean else names[1]
-        raise UserError(f"{corpus_dir}: no recordings in a folder '{missing}', at any depth; unpack that archive")
+def find_files(corpus_dir):
+    """{folder's name: {utterance: path}}; a file belongs to the closest of the four folders above it."""
+    found = {name: {} for names in FOLDERS.values() for name in names}
+    for path in audio.find_audio(corpus_dir):
+        folder = next((parent.name for parent in path.parents if parent.name in found), None)
+        if folder is None:
+            continue
+        if not re.fullmatch(r"p\d+_\d+", path.stem):
+            raise UserError(f"{path}: not a name of the corpus, such as p226_001.wav; move the file elsewhere")
+        if path.stem in found[folder]:
+            raise UserError(f"{path}: '{path.stem}' is in {found[folder][path.stem]} too; keep one copy of the corpus")
+        found[folder][path.stem] = path
+    return found
+
+
+def pair_up(corpus_dir, names, found):
+    """{utterance: (noisy, clean) path}; every file needs its other half."""
+    clean, noisy = (found[name] for name in names)
+    for name in names:
+        if not found[name]:
+            raise UserError(
+                f"{corpus_dir}: no recordings in a folder '{name}', at any depth; unpack that archive there "
+                "(local/data.sh --help says where to get it), or give another --corpus_dir"
+            )
     for utt in sorted(clean.keys() ^ noisy.keys()):
         path, other = (clean[utt], names[1]) if utt in clean else (noisy[utt], names[0])
-        raise UserError(f"{path}: has no '{utt}' in {other}; the two archives do not belong together or are cut")
+        raise UserError(
+            f"{path}: has no '{utt}' in {other} ({len(clean)} clean files, {len(noisy)} noisy ones); "
+            "the two archives do not belong together, or one is not unpacked whole"
+        )
     return {utt: (noisy[utt], clean[utt]) for utt in sorted(clean)}
 
 
 def read_logs(corpus_dir):
-    """Utterance -> (noise type, SNR in dB as text), from lines ``utterance noise SNR``."""
+    """{utterance: (noise type, SNR in dB as text)}, from lines ``utterance noise SNR``."""
     labels = {}
     for path in sorted(path for name in LOGS for path in corpus_dir.rglob(name)):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            fields = line.split()
-            if len(fields) != 3:
-                raise UserError(f"{path}:{number}: '{line}' is not 'utterance noise SNR'")
-            labels[fields[0]] = fields[1], fields[2]
+            if not re.fullmatch(r"\S+\s+\S+\s+-?\d+(\.\d+)?\s*", line):
+                raise UserError(
+                    f"{path}:{number}: '{line}' is not 'utterance noise SNR', such as 'p232_001 bus 2.5'; mend it, or "
+                    "remove the file: the SNR is then estimated"
+                )
+            utt, *labels[utt] = line.split()
     return labels
 
 
 def write_pairs(folder, pairs, labels, nj):
-    """A data directory of files as they are; wav.scp comes last, so a set that has it is complete."""
+    """A data directory of files as they are; wav.scp comes last, so a set that has it is complete.
+
+    Returns:
+        row for the data card.
+    """
     (folder / "wav.scp").unlink(missing_ok=True)
     infos = parallel_map(lambda pair: [audio.info(path) for path in pair], list(pairs.values()), nj, folder.name)
-    rows = []
-    for (utt, (noisy, clean)), found in zip(pairs.items(), infos, strict=True):
-        if len({(info.frames, info.sample_rate) for info in found}) > 1:
-            sizes = " and ".join(f"{info.frames} samples at {info.sample_rate} Hz" for info in found)
-            raise UserError(f"{noisy} and {clean}: {sizes}; a pair has one length and rate: unpack the archives again")
-        rows.append((utt, noisy.absolute(), clean.absolute(), found[0].frames))
-    write_table(folder / "utt2spk", [(utt, speaker(utt)) for utt, *_ in rows])
-    write_table(folder / "spk2utt", spk2utt([(utt, speaker(utt)) for utt, *_ in rows]))
+    rows, rates, seconds = [], Counter(), 0.0
+    for (utt, paths), found in zip(pairs.items(), infos, strict=True):
+        check_form(paths, found)
+        rates[found[0].sample_rate] += 1
+        seconds += found[0].frames / found[0].sample_rate
+        rows.append((utt, *(path.absolute() for path in paths), found[0].frames))
+    speakers = [(utt, speaker(utt)) for utt in pairs]
+    write_table(folder / "utt2spk", speakers)
+    write_table(folder / "spk2utt", spk2utt(speakers))
     write_table(folder / "utt2num_samples", [(utt, length) for utt, *_, length in rows])
-    known = [(utt, *labels[utt]) for utt, *_ in rows if utt in labels]
+    known = [(utt, *labels[utt]) for utt in pairs if utt in labels]
     for name, column in (("utt2noise", 1), ("utt2snr", 2)):
         (folder / name).unlink(missing_ok=True)
         if len(known) == len(rows):
             write_table(folder / name, [(row[0], row[column]) for row in known])
+    if 0 < len(known) < len(rows):
+        logging.warning("%s: the log names %d of %d utterances, so it is not used", folder, len(known), len(rows))
     write_table(folder / "spk1.scp", [(utt, clean) for utt, _, clean, _ in rows])
     write_table(folder / "wav.scp", [(utt, noisy) for utt, noisy, *_ in rows])
-    logging.info("%s: %d pairs of %d speakers", folder, len(rows), len({speaker(utt) for utt, *_ in rows}))
+    count, origin = len(set(dict(speakers).values())), "log file" if len(known) == len(rows) else "estimated"
+    at = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
+    logging.info(
+        "%s: %d pairs of %d speakers, %.2f h; %s; SNR: %s", folder, len(rows), count, seconds / 3600, at, origin
+    )
+    return folder.name, len(rows), count, f"{seconds / 3600:.2f}", at, origin
+
+
+def check_form(paths, infos):
+    where = " and ".join(map(str, paths))
+    if len({(info.frames, info.sample_rate) for info in infos}) > 1:
+        sizes = " and ".join(f"{info.frames} samples at {info.sample_rate} Hz" for info in infos)
+        raise UserError(f"{where}: {sizes}; a pair has one length and rate: unpack the archives again")
+    channels = max(info.channels for info in infos)
+    if infos[0].sample_rate not in RATES or channels > 1:
+        raise UserError(
+            f"{where}: {channels} channels at {infos[0].sample_rate} Hz; expected 1 at 48000 Hz, or at 16000 Hz in "
+            "copies of the corpus: get the archives of Edinburgh DataShare"
+        )
+
+
+def write_card(path, corpus_dir, rows):
+    lines = [
+        "# VoiceBank-DEMAND, 28 speakers",
+        "",
+        f"Read from {corpus_dir.absolute()}. Models are chosen on cv_2spk.",
+        "The noise type is known from the log files alone.",
+        "",
+        "| set | pairs | speakers | hours | recordings | SNR |",
+        "|---|---|---|---|---|---|",
+        *("| " + " | ".join(map(str, row)) + " |" for row in rows),
+    ]
+    if copies := [row[0] for row in rows if "16000 Hz" in row[4]]:
+        note = (
+            f"{', '.join(copies)}: copies at 16 kHz instead of the corpus's 48 kHz; what resampled them is not known. "
+            "PESQ of single files can differ in the second decimal."
+        )
+        logging.warning("%s", note)
+        lines += ["", note]
+    with whole_file(path) as f:
+        f.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
