@@ -1,5 +1,6 @@
 """Train a model: stage 4 of every recipe; run again, it continues where it was."""
 
+import argparse
 import logging
 import sys
 from pathlib import Path
@@ -20,7 +21,25 @@ def get_parser():
         )
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--train", required=True, metavar="DIR", help="data directory to train on")
+    data.add_argument(
+        "--train",
+        required=True,
+        metavar="PATH",
+        help="data directory to train on; or a mixing configuration (conf/mix_train.yaml), to mix while training",
+    )
+    data.add_argument("--data", default="data", metavar="DIR", help="folder of the source sets to mix from")
+    data.add_argument(
+        "--mix_conf",
+        type=config.mapping,
+        default={},
+        help="options of senet.bin.mix that differ from the mixing configuration; num_clips are an epoch",
+    )
+    data.add_argument(
+        "--mix_device",
+        choices=["cpu", "gpu"],
+        default="cpu",
+        help="mix in the processes that read, or, a batch at a time, on the device of the model",
+    )
     data.add_argument("--valid", required=True, metavar="DIR", help="data directory to validate on, whole utterances")
     data.add_argument("--feats_type", choices=["raw", "stft"], default="raw", help="audio, or stored spectra")
     data.add_argument("--batch_size", type=int, default=8, help="utterances (or parts of them) per update")
@@ -151,9 +170,9 @@ def main(argv=None):
     )
     experiment.write_record(parameters=parameters, threads=threads)
     log.info(
-        "%s: %s, %s parameters; %d utterances in %d batches; %s, %d threads",
-        args.expdir, args.model, f"{parameters:,}", experiment.data["train"]["utterances"], train.num_batches(), device,
-        threads,
+        "%s: %s, %s parameters; %d %ss in %d batches; %s, %d threads",
+        args.expdir, args.model, f"{parameters:,}", len(train.items.num_samples), train.unit, train.num_batches(),
+        device, threads,
     )  # fmt: skip
     try:
         trainer.fit()
@@ -169,6 +188,7 @@ def resolve_options(args, parser):
     if args.num_workers is None:
         args.num_workers = 4 if args.ngpu else 0
     defaults = {name: parser.get_default(name) for name in vars(args)}
+    defaults["mix_conf"], args.mix_conf = resolve_mixing(args)
     for conf, kind, dotted, extra in (
         ("model_conf", "models", args.model, None),
         ("loss_conf", "losses", args.loss, None),
@@ -178,6 +198,41 @@ def resolve_options(args, parser):
             defaults[conf] = config.resolve(kind, dotted, extra=extra)
             setattr(args, conf, config.resolve(kind, dotted, getattr(args, conf), extra))
     return defaults
+
+
+# What training decides by itself, or plans alone have.
+NOT_MIXED_BY = {
+    "config", "data", "out", "sample_rate", "seed", "allow_pipes", "nj", "plan", "job", "collect", "dry_run",
+}  # fmt: skip
+
+
+def resolve_mixing(args):
+    """Options of senet.bin.mix: the defaults, and those that ``args`` ask for; both empty for a data directory."""
+    path = Path(args.train)
+    if not path.is_file():
+        if args.mix_conf:
+            raise UserError(f"--mix_conf: --train {path} is not a mixing configuration such as conf/mix_train.yaml")
+        return {}, {}
+    from senet.bin.mix import get_parser
+
+    parser = get_parser()
+    out = ["--out", path.stem]
+    defaults = {k: parser.get_default(k) for k in parser.option_names() if k not in NOT_MIXED_BY | {"help"}}
+    for key in args.mix_conf:
+        if key not in defaults:
+            hint = config.did_you_mean(key, defaults)
+            raise UserError(f"--mix_conf.{key}: there is no such option;{hint} There are {', '.join(defaults)}.")
+    in_file = vars(parser.parse(["--config", str(path), *out]))
+    words = []
+    for key, value in ((k, args.mix_conf.get(k, in_file[k])) for k in defaults):
+        if value is not None:
+            words += [f"--{key}", *map(str, value)] if isinstance(value, list) else [f"--{key}={value}"]
+    found = vars(parser.parse([*out, *words]))
+    if found["policy"] == "pairs":
+        raise UserError(
+            f"{path}: policy pairs has nothing to mix; train on the data directory that senet.bin.mix makes"
+        )
+    return defaults, {key: found[key] for key in defaults}
 
 
 def choose_device(args):
@@ -215,8 +270,42 @@ def open_data(args, model, passes=1):
             **options,
         )
 
-    crop = {"crop_seconds": args.crop_seconds, "crop_hop_seconds": args.crop_hop_seconds}
-    return batches(args.train, passes=passes, **crop), batches(args.valid, shuffle=False)
+    if args.mix_conf:
+        train = open_mixtures(args, model, passes)
+    else:
+        crop = {"crop_seconds": args.crop_seconds, "crop_hop_seconds": args.crop_hop_seconds}
+        train = batches(args.train, passes=passes, **crop)
+    return train, batches(args.valid, shuffle=False)
+
+
+def open_mixtures(args, model, passes):
+    from senet.data import mixture_set
+    from senet.data.online import Mixtures
+
+    if args.feats_type != "raw":
+        raise UserError(f"feats_type: {args.feats_type} is stored, and {args.train} is mixed while training; use raw")
+    if args.crop_hop_seconds is not None:
+        raise UserError(
+            f"crop_hop_seconds: {args.train} is mixed while training, each time anew; use null, and crop_seconds or "
+            "mix_conf.seconds for the length of a window"
+        )
+    options = argparse.Namespace(
+        **args.mix_conf, data=Path(args.data), out=Path(Path(args.train).stem), sample_rate=model.sample_rate,
+        seed=args.seed,
+    )  # fmt: skip
+    policy, mixer = mixture_set.open_mixer(options)
+    return Mixtures(
+        args.train,
+        policy,
+        mixer,
+        number=round(mixture_set.estimated_seconds(options) / options.seconds),
+        crop_seconds=args.crop_seconds,
+        on_device=args.mix_device == "gpu",
+        batch_size=args.batch_size,
+        seed=args.seed,
+        bad_audio=args.bad_audio,
+        passes=passes,
+    )
 
 
 def keep_untrained(args, model):

@@ -21,8 +21,8 @@ from senet.files import sha256, whole_file, write_json
 # Options that a run may change when it continues: where things are, how long and how fast, what is kept and told.
 # Data may move as well: what counts is its fingerprint.
 CHANGEABLE = {
-    "config", "expdir", "train", "valid", "max_epoch", "max_steps", "patience", "ngpu", "num_threads", "num_workers",
-    "log_every", "save_every", "keep_best", "keep_last",
+    "config", "expdir", "train", "valid", "data", "mix_device", "max_epoch", "max_steps", "patience", "ngpu",
+    "num_threads", "num_workers", "log_every", "save_every", "keep_best", "keep_last",
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class Experiment:
 
     def __init__(self, expdir, options, defaults, argv):
         self.expdir, self.options, self.defaults = Path(expdir), options, defaults
-        self.data = {name: describe_data(options[name]) for name in ("train", "valid")}
+        self.data = describe_train(options) | {"valid": describe_data(options["valid"])}
         self.record = self._read_record()
         if checkpoint.entries(self.expdir / "checkpoints"):
             self._refuse_differences()
@@ -75,10 +75,9 @@ class Experiment:
             if key.partition(".")[0] not in CHANGEABLE and before.get(key) != now.get(key)
         ]
         for name, there in self.record.get("data", {}).items():
-            if there["fingerprint"] != self.data[name]["fingerprint"]:
-                lines.append(
-                    f"  {name} data: {_summary(there)} there, {_summary(self.data[name])} now, with other lists"
-                )
+            now = self.data.get(name)
+            if now is None or there["fingerprint"] != now["fingerprint"]:
+                lines.append(f"  {name} data: {_summary(there)} there, {_summary(now)} now, with other lists")
         if lines:
             raise UserError(
                 f"{self.expdir}: holds checkpoints of an experiment with other settings:\n" + "\n".join(lines) + "\n"
@@ -114,16 +113,41 @@ def _shown(values, key):
 
 
 def _summary(data):
-    return f"{data['utterances']} utterances of {data['path']}"
+    if data is None:
+        return "none"
+    unit = "utterances" if "utterances" in data else "recordings"
+    return f"{data[unit]} {unit} of {data['path']}"
+
+
+def describe_train(options):
+    """name -> description of what is trained on: a data directory, or the source sets of a mixing configuration."""
+    if not options.get("mix_conf"):
+        return {"train": describe_data(options["train"])}
+    names = {which: options["mix_conf"].get(which) for which in ("speech", "noise", "rir")}
+    return {f"train {k}": describe_sources(Path(options["data"]) / name) for k, name in names.items() if name}
+
+
+def describe_sources(folder):
+    """Path, number of recordings, and a SHA-256 over the lists that say what is in them."""
+    lists = ("utt2num_samples", "utt2fs", "utt2fingerprint")
+    if not (folder / lists[0]).exists():
+        raise UserError(f"{folder / lists[0]}: missing; '{folder}' is not a source set. Run stage 1 before train.")
+    lengths = read_ints(folder / lists[0])
+    return {"path": str(folder), "recordings": len(lengths), "fingerprint": _digest(folder, lists)}
+
+
+def _digest(folder, names):
+    digest = hashlib.sha256()
+    for name in names:
+        if (folder / name).exists():
+            digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    return digest.hexdigest()
 
 
 def describe_data(folder):
     """Path, number of utterances, samples, and a SHA-256 over the lists of a data directory."""
     folder = Path(folder)
-    digest = hashlib.sha256()
-    for name in ("wav.scp", "spk1.scp", "noise1.scp", "utt2num_samples", "feats.scp", "spk1_feats.scp"):
-        if (folder / name).exists():
-            digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    lists = ("wav.scp", "spk1.scp", "noise1.scp", "utt2num_samples", "feats.scp", "spk1_feats.scp")
     lengths = folder / "utt2num_samples"
     if not lengths.exists():
         raise UserError(f"{lengths}: missing; '{folder}' is not a data directory. Run the stages before train.")
@@ -132,7 +156,7 @@ def describe_data(folder):
         "path": str(folder),
         "utterances": len(samples),
         "samples": int(np.sum(samples)),
-        "fingerprint": digest.hexdigest(),
+        "fingerprint": _digest(folder, lists),
     }
 
 

@@ -1,0 +1,229 @@
+"""Training on mixtures that are made when they are asked for: no set on the disk, another one in each epoch.
+
+Each item is drawn by the policy of ``senet.data.policies`` and made by the ``Mixer`` of ``senet.data.mixing``, as the
+lines of a plan are; the generator follows from (seed, epoch, index), so a batch is the same whatever the number of
+workers or ranks, and after resuming.
+
+The arithmetic is done where the item is read, or, with ``on_device``, for a whole batch on the device of training:
+loading processes then only read, and convolutions with room impulse responses are the GPU's. Both give the same
+samples, but for the last of 16 bits where a sum falls between two steps.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senet.data.dataset import Stream, samples_of
+from senet.data.items import Item, draw_crop
+from senet.data.mixing import FULL_SCALE
+from senet.data.stored import fault
+from senet.dsp.level import ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB, BITS, from_db
+from senet.dsp.reverb import early_part
+
+SIGNALS = ("noisy", "clean", "noise")
+_STEP = np.float32(1 / FULL_SCALE)
+
+
+class Mixtures(Stream):
+    """The batches of mixtures made on the fly.
+
+    Args:
+        name: of the mixing configuration, for messages.
+        policy, mixer: as ``senet.data.mixture_set.open_mixer`` gives them.
+        number: mixtures in an epoch.
+        crop_seconds: length of a random part that is taken of each mixture; None: all of it.
+        on_device: mix in ``finish``.
+        options: as for ``Stream``.
+
+    A batch holds noisy, clean, noise: float32 (B, N), on the 16-bit grid, and lengths: int64 (B,); with ``on_device``
+    only after ``finish``.
+    """
+
+    unit = "mixture"
+
+    def __init__(self, name, policy, mixer, *, number, crop_seconds=None, on_device=False, **options):
+        crop = samples_of("crop_seconds", crop_seconds, mixer.speech.sample_rate)
+        items = (_Parts if on_device else _Mixed)(policy, mixer, number, crop)
+        super().__init__(name, items, **options)
+
+    def finish(self, batch):
+        return self.items.finish(batch)
+
+
+class _Mixed:
+    """Items that are mixed as they are read; see ``senet.data.items``."""
+
+    def __init__(self, policy, mixer, number, crop):
+        self.policy, self.mixer, self.crop = policy, mixer, crop
+        self.num_samples = np.broadcast_to(np.int64(crop or 1), number)  # only counted: they are put in no order
+
+    def key(self, i):
+        return str(i + 1)
+
+    def read(self, i, rng):
+        line, start, length = self._draw(i, rng)
+        stored, _ = self.mixer.render(line)
+        return Item(dict(zip(SIGNALS, stored[:, start : start + length], strict=True)), length, line.utt)
+
+    def _draw(self, i, rng):
+        """(line, start, length) of mixture ``i`` and the part of it that is used."""
+        lines = self.policy.draw(rng, i)
+        line = lines[i % len(lines)]  # of the SNRs that share a draw, one
+        return line, *draw_crop(rng, line.num_samples, self.crop)
+
+    def collate(self, items):
+        lengths = np.array([item.length for item in items])
+        shape = len(items), self.crop or lengths.max()
+        batch = {name: np.zeros(shape, np.float32) for name in SIGNALS}
+        for row, item in enumerate(items):
+            for name, stored in item.signals.items():
+                np.multiply(stored, _STEP, out=batch[name][row, : item.length])
+        return batch | {"lengths": lengths}
+
+    def finish(self, batch):
+        return batch
+
+
+class _Parts(_Mixed):
+    """Items that are only read; ``finish`` mixes a batch of them."""
+
+    def read(self, i, rng):
+        line, start, length = self._draw(i, rng)
+        speech, noise, rir = self.mixer.read(line)
+        if not (speech.any() and noise.any()):
+            raise fault(line.utt, "silent", "its speech or its noise is silent; draw another")
+        second = line.level_db - line.snr_db if self.mixer.settings["level_of"] == "clean" else -line.snr_db
+        signals = {"speech": speech, "noise": noise}
+        numbers = {"start": start, "levels": (from_db(line.level_db), from_db(second))}
+        if rir is not None:
+            signals["rir"] = rir[: len(speech)]
+            numbers["early"] = len(early_part(rir, self.mixer.speech.sample_rate))
+        return Item(signals | numbers, length, line.utt)
+
+    def collate(self, items):
+        """speech, noise (B, N), rir (B, M or 0): float32, zero-padded; levels float64 (B, 2); int64 (B,): total, start,
+        lengths in samples, early: samples of the RIR's early part, 0 for no RIR."""
+        parts = [item.signals for item in items]
+        batch = {name: _padded([p.get(name, ()) for p in parts]) for name in ("speech", "noise", "rir")}
+        batch["levels"] = np.array([p["levels"] for p in parts])
+        batch["total"] = np.array([len(p["speech"]) for p in parts])
+        batch["early"] = np.array([p.get("early", 0) for p in parts])
+        batch["start"] = np.array([p["start"] for p in parts])
+        return batch | {"lengths": np.array([item.length for item in items])}
+
+    def finish(self, batch):
+        settings, rate = self.mixer.settings, self.mixer.speech.sample_rate
+        mixed = mix_batch(
+            *(batch[name] for name in ("speech", "noise", "rir", "early", "levels", "total")),
+            level_of=settings["level_of"],
+            early_target=self.mixer.early,
+            frame=round(ACTIVE_FRAME_SECONDS * rate) if settings.get("snr_mode") == "active" else None,
+            peak=self.mixer.peak if self.mixer.on_clip == "scale_all" else None,
+        )
+        size = self.crop or mixed.shape[-1]
+        places = batch["start"][:, None] + torch.arange(size, device=mixed.device)
+        inside = places < (batch["start"] + batch["lengths"])[:, None]
+        parts = mixed.gather(2, places.clamp(max=mixed.shape[-1] - 1).expand(3, -1, -1)) * inside
+        kept = {name: batch[name] for name in ("ids", "lengths", "skipped")}
+        return kept | dict(zip(SIGNALS, parts, strict=True))
+
+
+def _padded(rows):
+    """float32 (B, longest)."""
+    out = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    for row, x in zip(out, rows, strict=True):
+        row[: len(x)] = x
+    return out
+
+
+# ------------------------------------------------------------ the arithmetic of senet.data.mixing, for a batch
+
+
+def mix_batch(
+    speech: Tensor,
+    noise: Tensor,
+    rir: Tensor,
+    early: Tensor,
+    levels: Tensor,
+    total: Tensor,
+    *,
+    level_of: str,
+    early_target: bool = False,
+    frame: int | None = None,
+    peak: float | None = 0.99,
+) -> Tensor:
+    """What ``Mixer.mix`` makes of each of B mixtures.
+
+    Args:
+        speech, noise: float32 (B, N), zero from ``total`` on.
+        rir: float32 (B, M), M <= N; M may be 0.
+        early: int64 (B,), samples of the RIR's early part; 0: no RIR.
+        levels: float64 (B, 2), amplitudes of full scale: of the speech and of the noise for ``level_of`` clean; of
+            noisy, and the ratio of noise to speech, for noisy.
+        total: int64 (B,), samples of each mixture.
+        early_target: clean has the early part of the RIR only, and noise all the rest.
+        frame: measure the SNR over active frames of so many samples; None: over everything.
+        peak: the largest magnitude allowed; None: clip at full scale.
+    Returns:
+        float32 (3, B, N): noisy, clean, noise; on the 16-bit grid, noisy = clean + noise exactly.
+    """
+    wet = early[:, None] > 0
+    target = speech
+    if rir.shape[1]:
+        inside = torch.arange(speech.shape[1], device=speech.device) < total[:, None]
+        first = torch.arange(rir.shape[1], device=rir.device) < early[:, None]
+        if early_target:
+            target = torch.where(wet, _reverberate(speech, rir * first) * inside, speech)
+        speech = torch.where(wet, _reverberate(speech, rir) * inside, speech)
+    first_level, second_level = levels[:, :1], levels[:, 1:]
+    if level_of == "clean":
+        gains = [
+            first_level * FULL_SCALE / _rms(speech, total),
+            second_level * FULL_SCALE / _rms(noise, total),
+        ]
+    else:
+        ratio = _rms(speech, total, frame) / _rms(noise, total, frame) * second_level
+        added = noise * ratio.float()
+        gain = first_level * FULL_SCALE / _rms(speech + added, total)
+        gains = [gain, gain * ratio]
+        if early_target:
+            noise = torch.where(wet, speech - target + added, noise)
+            speech, gains[1] = torch.where(wet, target, speech), torch.where(wet, gain, gains[1])
+    clean, rest = (x * gain.float() for x, gain in zip((speech, noise), gains, strict=True))
+    if peak is not None:
+        largest = torch.stack([x.abs().amax(1, True) for x in (clean + rest, clean, rest)]).amax(0).double()
+        over = largest >= peak * FULL_SCALE
+        gains = [torch.where(over, gain * peak * FULL_SCALE / largest, gain) for gain in gains]
+        clean, rest = (x * gain.float() for x, gain in zip((speech, noise), gains, strict=True))
+    clean, rest = clean.round(), rest.round()
+    mixed = torch.stack([clean + rest, clean, rest])
+    return mixed.clamp(-FULL_SCALE, FULL_SCALE - 1) / FULL_SCALE
+
+
+def _reverberate(x, rir):
+    """As ``senet.dsp.reverb.reverberate``, of each row."""
+    from scipy.fft import next_fast_len
+
+    size = next_fast_len(x.shape[1] + rir.shape[1] - 1, real=True)
+    spectra = torch.fft.rfft(x.double(), size) * torch.fft.rfft(rir.double(), size)
+    return torch.fft.irfft(spectra, size)[:, : x.shape[1]].float()
+
+
+def _rms(x, total, frame=None):
+    """``rms`` of the first ``total`` samples of each row, or ``active_rms`` over frames: float64 (B, 1).
+
+    By the same whole numbers as in ``senet.dsp.level``, so that the sums are exact on any device; nan for silence.
+    """
+    largest = x.abs().amax(1, True)
+    unit = largest / torch.frexp(largest).mantissa  # the power of 2 above it, exactly
+    squares = (x / unit * 2**BITS).round().long().square()
+    if frame is None:
+        power = squares.sum(1, True) / total[:, None].double()
+    else:
+        squares = torch.nn.functional.pad(squares, (0, -x.shape[1] % frame)).unflatten(1, (-1, frame)).sum(2)
+        starts = frame * torch.arange(squares.shape[1], device=x.device)
+        lengths = (total[:, None] - starts).clamp(0, frame)
+        powers = squares / lengths.clamp(min=1).double()
+        active = (powers >= powers.amax(1, True) * 10 ** (-ACTIVE_RANGE_DB / 10)) & (lengths > 0)
+        power = (squares * active).sum(1, True) / (lengths * active).sum(1, True).double()
+    return power.sqrt() * unit.double() / 2**BITS
