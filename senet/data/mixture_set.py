@@ -8,7 +8,6 @@ from senet.data.pairs import Pairs
 from senet.data.parallel import available_cpus, parallel_map
 from senet.data.plan import Plan, plan_text, write_plan
 from senet.data.policies import Crop, Dns, Snsd, snr_levels
-from senet.data.scp import Scp
 from senet.data.sources import SourceSet
 from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
 from senet.errors import UserError
@@ -33,8 +32,11 @@ def _range(option, lower, upper):
 
 def _policy(args):
     dns = args.policy == "dns"
-    if args.rir and not dns:
-        raise UserError(f"--rir is for --policy dns; {args.policy} mixes without room impulse responses")
+    if dns and args.snr_levels:
+        raise UserError("--snr_levels is for --policy crop and snsd; dns draws from --snr_lower to --snr_upper")
+    for option, plain in (("rir", None), ("target", "reverberant"), ("snr_mode", "power")):
+        if getattr(args, option) != plain and not dns:
+            raise UserError(f"--{option} {getattr(args, option)} is for --policy dns; {args.policy} has no such choice")
     speech, noise = _source(args, "speech"), _source(args, "noise")
     lower, upper = (
         given if given is not None else default
@@ -223,13 +225,13 @@ def make_manifests(args):
     if settings["policy"] == "pairs":
         labels = Pairs(data / settings["speech"], int(settings["sample_rate"]), allow_pipes=args.allow_pipes).labels()
     else:
-        labels = _labels(settings, data / settings["noise"] / "utt2noise")
+        noise = SourceSet(data / settings["noise"], int(settings["sample_rate"]))
+        labels = _labels(noise.table("utt2noise"), with_rir=settings.get("rir", "-") != "-")
     return collect(args.out, plan, labels)
 
 
-def _labels(settings, utt2noise):
+def _labels(types, with_rir):
     """Manifests of a mixed set, and functions that give the values; see ``collect``."""
-    types = Scp(utt2noise) if utt2noise.exists() else None
 
     def noise(line, stored):
         sources = dict.fromkeys(part.source for part in line.noise if part.source)
@@ -240,6 +242,6 @@ def _labels(settings, utt2noise):
         "utt2noise": noise,
         "utt2level": lambda line, stored: f"{stored.level_db:.2f}",  # after the peak guard
     }
-    if settings.get("rir", "-") != "-":
+    if with_rir:
         labels["utt2rir"] = lambda line, stored: line.rir or "none"
     return labels

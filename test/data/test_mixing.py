@@ -397,7 +397,7 @@ def test_pairs_come_out_at_our_rate_with_the_difference_as_noise(pairs, tmp_path
     for utt, value in Scp(out / "wav.scp"):
         assert np.array_equal(ints(value), ints(clean[utt]) + ints(noise[utt]))
     assert read_table(out / "utt2spk") == {f"p{i}-a": f"p{i}" for i in range(3)}
-    assert abs(float(read_table(out / "utt2snr_estimated")["p0-a"]) - 6.02) < 0.1
+    assert abs(float(read_table(out / "utt2snr_estimated")["p0-a"]) - 6.02) < 0.2
     first = audio.read(Scp(pairs / "pairs" / "spk1.scp")["p0-a"])[0]
     assert (
         abs(rms_db(ints(clean["p0-a"]) / FULL_SCALE) - rms_db(first) + 10 * math.log10(3)) < 0.4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from senet.bin import prepare
 from senet.data.mixture_set import draw
 from senet.data.plan import Line, Part, Plan, parse_parts, silence, write_plan
-from senet.data.policies import Crop, Snsd, snr_levels
+from senet.data.policies import Crop, Dns, Snsd, snr_levels
 from senet.data.sources import SourceSet
 from senet.errors import UserError
 
@@ -53,6 +53,12 @@ def crop(sources, name="train", seed=0, seconds=3.0, **options):
 def snsd(sources, name="train", seed=0, seconds=10.0, **options):
     options = {"snrs": snr_levels(0, 20, 5), "min_rms_db": -60, "exclude_types": (), **options}
     return Snsd(name, *sources, seed=seed, min_samples=round(seconds * RATE), gap_samples=3200, **options)
+
+
+def dns(sources, name="train", seed=0, seconds=6.0, **options):
+    options = {"rir": None, "rir_prob": 0.5, "min_rms_db": -80, "exclude_types": (), **options}
+    options = {"snr_range": (-5, 20), "level_range": (-35, -15), "gap_samples": 3200, **options}
+    return Dns(name, *sources, seed=seed, num_samples=round(seconds * RATE), **options)
 
 
 def lines_of(policy, n, nj=1):
@@ -116,21 +122,22 @@ def test_digest_covers_the_settings_and_its_own_lines_only(tmp_path):
     assert digests({"peak": 1.0}, [LINE, second])[0] != before[0]
 
 
-# Both policies
+# All policies
 
 
-@pytest.mark.parametrize("policy", [crop, snsd])
+@pytest.mark.parametrize("policy", [crop, snsd, dns])
 def test_line_follows_from_seed_set_and_number_alone(sources, policy):
     lines = lines_of(policy(sources), 40)
     assert lines_of(policy(sources), 40, nj=7) == lines
     assert lines_of(policy(sources), 12) == lines[:12]
     per_draw = policy(sources).lines_per_draw
     assert policy(sources).lines(7) == lines[7 * per_draw : 8 * per_draw]
+    assert policy(sources).draw(np.random.default_rng(3), 0) == policy(sources).draw(np.random.default_rng(3), 0)
     for other in (policy(sources, seed=1), policy(sources, name="valid")):
         assert [line.clean for line in lines_of(other, 40)] != [line.clean for line in lines]
 
 
-@pytest.mark.parametrize("policy", [crop, snsd])
+@pytest.mark.parametrize("policy", [crop, snsd, dns])
 def test_ids_are_unique_sortable_and_carry_speaker_and_snr(sources, policy):
     lines = lines_of(policy(sources), 40)
     assert len({line.utt for line in lines}) == 40
@@ -140,14 +147,14 @@ def test_ids_are_unique_sortable_and_carry_speaker_and_snr(sources, policy):
         assert line.spk == line.clean[0].source.split("-")[0]
 
 
-@pytest.mark.parametrize("policy", [crop, snsd])
+@pytest.mark.parametrize("policy", [crop, snsd, dns])
 def test_silent_recordings_are_never_drawn(sources, policy):
     used = {part.source for line in lines_of(policy(sources), 100) for part in line.clean}
     assert "12-1-0000" in used
     assert "12-2-0000" not in used
 
 
-@pytest.mark.parametrize("policy", [crop, snsd])
+@pytest.mark.parametrize("policy", [crop, snsd, dns])
 def test_excluded_types_are_never_drawn(sources, policy):
     lines = lines_of(policy(sources, exclude_types=("Babble", "Air")), 60)
     used = {part.source for line in lines for part in line.noise if part.source}
@@ -156,7 +163,7 @@ def test_excluded_types_are_never_drawn(sources, policy):
         policy(sources, exclude_types=tuple("ABTdM"))
 
 
-@pytest.mark.parametrize("policy", [crop, snsd])
+@pytest.mark.parametrize("policy", [crop, snsd, dns])
 def test_nothing_but_silence_is_a_clear_error(sources, policy):
     with pytest.raises(UserError, match="speech: 1000 draws in a row are under 10 dBFS RMS.*--min_rms_db"):
         policy(sources, min_rms_db=10).lines(0)
@@ -244,6 +251,67 @@ def test_hours_end_the_plan_with_the_mixture_that_reaches_them(sources):
     total = sum(line.num_samples for line in lines)
     assert total - lines[-1].num_samples < 0.05 * 3600 * RATE <= total
     assert lines == lines_of(snsd(sources), len(lines))
+
+
+# dns
+
+
+def test_snr_and_level_are_evenly_spread_over_their_ranges(sources):
+    lines = lines_of(dns(sources, seconds=1), 1500)
+    for values, lower, upper in (
+        ([line.snr_db for line in lines], -5, 20),
+        ([line.level_db for line in lines], -35, -15),
+    ):
+        assert lower <= min(values) < max(values) < upper
+        counts, _ = np.histogram(values, 10, (lower, upper))
+        assert np.abs(counts - 150).max() < 53  # 4.6 standard deviations
+        assert len(set(values)) == 1500
+
+
+def test_crops_of_long_recordings_and_short_ones_joined_with_a_pause_between_speech_only(sources):
+    speech, noise = sources
+    lines = lines_of(dns(sources, seconds=6), 200)
+    for line in lines:
+        assert line.num_samples == 6 * RATE
+        for parts, source, gap in ((line.clean, speech, 3200), (line.noise, noise, 0)):
+            assert sum(part.length for part in parts) == 6 * RATE
+            recordings = [part for part in parts if part.source]
+            assert len(recordings) > 1  # none lasts 6 s
+            pauses = [part for part in parts if not part.source]
+            assert len(pauses) == (len(recordings) - 1 if gap else 0) or parts[-1] in pauses
+            assert all(pause.length == gap for pause in pauses[:-1])
+            for part in recordings[:-1]:  # whole, but for the last
+                assert (part.start, part.length) == (0, source.lengths[source.scp.index(part.source)])
+            last = recordings[-1]
+            assert last.start + last.length <= source.lengths[source.scp.index(last.source)]
+    assert any(line.clean[-1].start for line in lines) and any(line.noise[-1].start for line in lines)
+    for line in lines_of(dns(sources, seconds=1), 50):
+        assert len(line.clean) == len(line.noise) == 1
+
+
+def test_a_single_noise_that_is_too_short_is_repeated_from_a_random_place_on(sources):
+    policy = dns(sources, exclude_types=("A", "B", "T", "d"))  # leaves one of 1.5 s
+    starts = set()
+    for line in lines_of(policy, 20):
+        first, *further = line.noise
+        assert first.start + first.length == 24000 and sum(part.length for part in line.noise) == 6 * RATE
+        assert [part.start for part in further] == [0] * len(further)
+        assert {part.length for part in further[:-1]} == {24000}
+        starts.add(first.start)
+    assert len(starts) > 15
+    inside = dns(sources, seconds=1, exclude_types=("A", "B", "T", "d"))
+    assert all(line.noise[0].start <= 8000 and len(line.noise) == 1 for line in lines_of(inside, 20))
+
+
+def test_quiet_parts_are_drawn_again_however_short(sources):
+    """-80 dBFS is a mean square of 1e-8."""
+    speech, _ = sources
+    for line in lines_of(dns(sources, seconds=0.05), 200):
+        (part,) = line.clean
+        assert np.mean(speech.read(speech.scp.index(part.source), part.start, part.length) ** 2) > 1e-8
+
+
+# Sources
 
 
 def test_sources_of_another_rate_are_counted_at_ours(sources):

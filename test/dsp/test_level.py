@@ -1,8 +1,9 @@
 import math
 
 import numpy as np
+import pytest
 
-from senet.dsp.level import from_db, mean_square, rms, rms_db
+from senet.dsp.level import active_rms, from_db, mean_square, rms, rms_db
 
 
 def test_agrees_with_the_plain_formula():
@@ -27,3 +28,22 @@ def test_full_scale_square_wave_is_0_db_and_silence_minus_infinity():
     assert rms_db(np.zeros(5)) == -math.inf
     assert rms_db(np.zeros(0)) == -math.inf
     assert math.isclose(rms_db(np.full(7, from_db(-25.0))), -25.0, abs_tol=1e-4)
+
+
+@pytest.mark.parametrize("n", [800, 1600, 48000, 49999])
+def test_active_level_is_that_of_the_100_ms_frames_within_50_db_of_the_loudest(n):
+    rng = np.random.default_rng(n)
+    gains = np.repeat(from_db(rng.uniform(-80, 0, 40)), 1600)[:n]  # about three frames in eight are too quiet
+    x = (0.1 * gains * rng.standard_normal(n)).astype(np.float32)
+    frames = [x[i : i + 1600].astype(np.float64) for i in range(0, n, 1600)]
+    levels = [10 * math.log10(np.mean(frame**2)) for frame in frames]
+    kept = np.concatenate([frame for frame, level in zip(frames, levels, strict=True) if level >= max(levels) - 50])
+    assert len(kept) < n or n <= 1600
+    assert math.isclose(active_rms(x, 16000), np.sqrt(np.mean(kept**2)), rel_tol=1e-5)
+
+
+def test_pauses_do_not_lower_the_active_level():
+    x = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    silent = np.zeros(32000, np.float32)
+    assert active_rms(np.concatenate([x, silent]), 16000) == rms(x)
+    assert active_rms(silent, 16000) == 0.0

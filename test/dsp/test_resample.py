@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from senet.dsp.resample import resample, resampled_length
+from senet.dsp.resample import resample, resample_part, resampled_length
 
 RATES = [(48000, 16000), (44100, 16000), (22050, 16000), (11025, 16000), (8000, 16000), (16000, 48000)]
 
@@ -43,3 +43,24 @@ def test_axis_is_the_time_axis_and_signals_do_not_mix():
 def test_equal_rates_change_nothing():
     x = np.random.default_rng(0).standard_normal(100).astype(np.float32)
     np.testing.assert_array_equal(resample(x, 16000, 16000), x)
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"), [*RATES, (16000, 8000), (96000, 16000), (44056, 16000), (16000, 16000)]
+)
+def test_a_part_is_that_of_the_whole_and_little_more_of_it_is_read(rate_in, rate_out):
+    x = (0.3 * np.random.default_rng(0).standard_normal(5 * rate_in + 7)).clip(-1, 1).astype(np.float32)
+    whole = resample(x, rate_in, rate_out)
+    asked = []
+
+    def read(start, length):
+        assert 0 <= start <= start + length <= len(x)
+        asked.append(length)
+        return x[start : start + length]
+
+    for start, length in [(0, 1000), (17, 1), (2 * rate_out + 123, rate_out), (len(whole) - 999, 999), (5, 0)]:
+        part = resample_part(read, len(x), rate_in, rate_out, start, length)
+        assert len(part) == length
+        np.testing.assert_allclose(part, whole[start : start + length], atol=1e-6)
+    if (rate_in, rate_out) != (44056, 16000):  # few samples of these two rates are in line
+        assert max(asked) < 1.2 * rate_in
