@@ -34,9 +34,10 @@ def _policy(args):
     dns = args.policy == "dns"
     if dns and args.snr_levels:
         raise UserError("--snr_levels is for --policy crop and snsd; dns draws from --snr_lower to --snr_upper")
-    for option, plain in (("rir", None), ("target", "reverberant"), ("snr_mode", "power")):
-        if getattr(args, option) != plain and not dns:
-            raise UserError(f"--{option} {getattr(args, option)} is for --policy dns; {args.policy} has no such choice")
+    for option, plain in (("rir", ""), ("target", "reverberant"), ("snr_mode", "power")):
+        value = getattr(args, option) or ""
+        if value != plain and not dns:
+            raise UserError(f"--{option} {value} is for --policy dns; {args.policy} has no such choice")
     speech, noise = _source(args, "speech"), _source(args, "noise")
     lower, upper = (
         given if given is not None else default
