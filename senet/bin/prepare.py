@@ -1,4 +1,4 @@
-"""List a folder of speech or noise recordings as source sets for mixing."""
+"""List folders of speech, noise or room impulse responses as source sets for mixing."""
 
 import argparse
 import logging
@@ -27,14 +27,22 @@ def get_parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--src", type=Path, required=True, help="folder of recordings, searched at any depth")
+    parser.add_argument(
+        "--src",
+        type=Path,
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="folders of recordings, searched at any depth; can be given several times",
+    )
     parser.add_argument("--out", type=Path, required=True, help="source set to write, such as data/speech_train")
-    parser.add_argument("--kind", choices=("speech", "noise"), required=True, help="what the recordings are")
+    parser.add_argument("--kind", choices=("speech", "noise", "rir"), required=True, help="what the recordings are")
     parser.add_argument(
         "--speaker",
-        choices=("librispeech", "folder", "file"),
-        help="where the speaker's name is: LibriSpeech's file names, the topmost folder, or one speaker for each file; "
-        "by default folder for speech and file for noise",
+        choices=("librispeech", "folder", "file", "dns"),
+        help="where the speaker's name is: LibriSpeech's file names, the topmost folder, one speaker for each file, or "
+        "names as in the DNS challenges' corpora (of noise: its type); by default folder for speech, else file",
     )
     parser.add_argument(
         "--split", type=parse_split, metavar="'A=X B=Y'", help="divide into several sets, by these shares"
@@ -42,13 +50,20 @@ def get_parser():
     parser.add_argument(
         "--split_by",
         choices=("speaker", "content"),
-        help="what stays on one side; by default speaker for speech and content for noise",
+        help="what stays on one side; by default speaker for speech, else content (equal files, parts of a recording)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--exclude_types", default="", help="prefixes of noise types to leave out, comma between")
     parser.add_argument("--min_seconds", type=float, default=0.0, help="shorter files are left out")
     parser.add_argument(
         "--bad_audio", choices=("raise", "skip"), default="raise", help="what to do about files that cannot be read"
+    )
+    parser.add_argument(
+        "--fingerprint",
+        choices=("content", "name"),
+        default="content",
+        help="how equal recordings are known: file size and four blocks of 16 KiB; or file size and path below --src, "
+        "for which nothing but headers is read, and a copy elsewhere is not noticed",
     )
     parser.add_argument(
         "--disjoint_from",
@@ -70,31 +85,35 @@ def main(argv=None):
     setup_logging()
     from senet.data import prepare, splits
     from senet.data.parallel import available_cpus
+    from senet.data.recordings import write_set
 
     by_speaker = (args.split_by or ("speaker" if args.kind == "speech" else "content")) == "speaker"
     sources = prepare.list_sources(
         args.src,
+        kind=args.kind,
         speaker=args.speaker or ("folder" if args.kind == "speech" else "file"),
         cache_path=args.out.with_name(f".{args.out.name}.headers"),
         nj=args.nj or available_cpus(),
         bad_audio=args.bad_audio,
         min_seconds=args.min_seconds,
+        fingerprints=args.fingerprint,
     )
     prefixes = tuple(filter(None, args.exclude_types.split(",")))
     if prefixes:
-        kept = [s for s in sources if not s.noise_type.startswith(prefixes)]
-        if not kept:
-            raise UserError(f"{args.src}: --exclude_types {args.exclude_types} leaves no recording of {len(sources)}")
-        logging.info("%s: %d recordings left out by --exclude_types", args.src, len(sources) - len(kept))
+        kept = sources.take([i for i, name in enumerate(sources.noise_type) if not name.startswith(prefixes)])
+        src = " ".join(map(str, args.src))
+        if not len(kept):
+            raise UserError(f"{src}: --exclude_types {args.exclude_types} leaves no recording of {len(sources)}")
+        logging.info("%s: %d recordings left out by --exclude_types", src, len(sources) - len(kept))
         sources = kept
     sources = splits.drop_shared(
         sources, args.disjoint_from, by_speaker=args.kind == "speech" and by_speaker, on_shared=args.on_shared
     )
     if not args.split:
-        prepare.write_set(args.out, sources, args.kind)
+        write_set(args.out, sources, args.kind)
         return
     for part, members in splits.split(sources, args.split, by_speaker=by_speaker, seed=args.seed).items():
-        prepare.write_set(args.out.with_name(f"{args.out.name}_{part}"), members, args.kind)
+        write_set(args.out.with_name(f"{args.out.name}_{part}"), members, args.kind)
 
 
 if __name__ == "__main__":

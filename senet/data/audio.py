@@ -30,6 +30,7 @@ __all__ = [
     "read",
     "read_mono",
     "to_int16",
+    "walk_audio",
     "write_wav",
 ]
 
@@ -224,17 +225,41 @@ class WavArkWriter:
 
 def find_audio(folder):
     """All audio files below a folder, sorted; hidden files and folders are left out, links are followed once."""
-    found, seen, folders = [], set(), [str(folder)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
+
+    def refuse(error):
+        raise error
+
+    return [Path(folder, name) for folder, name in walk_audio(str(folder), set(), refuse)]
+
+
+def walk_audio(folder, seen, on_error):
+    """Yield (folder, file name) as ``find_audio`` lists them; of a folder's files only the names are held.
+
+    Args:
+        folder: where to look.
+        seen: set of the folders that were listed; it is added to.
+        on_error: called with the OSError of a folder that cannot be read.
+    """
+    names = []
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    status = entry.stat()
-                    if (status.st_dev, status.st_ino) not in seen:
-                        seen.add((status.st_dev, status.st_ino))
-                        folders.append(entry.path)
-                elif entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-                    found.append(entry.path)
-    return [Path(path) for path in sorted(found)]
+                    names.append(f"{entry.name}/")  # sorts as the paths in it do
+                # A link to nothing is listed, so that reading it says what is missing.
+                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_file() or entry.is_symlink()):
+                    names.append(entry.name)
+    except OSError as error:
+        on_error(error)
+    names.sort()
+    for name in names:
+        if name.endswith("/"):
+            yield from walk_audio(os.path.join(folder, name[:-1]), seen, on_error)
+        else:
+            yield folder, name

@@ -4,38 +4,43 @@ import hashlib
 import logging
 from pathlib import Path
 
-from senet.data.scp import read_table
+import numpy as np
+
+from senet.data.scp import read_rows
 from senet.errors import UserError
 
 MIN_GROUPS = 5
 
 
 def groups(sources, by_speaker):
-    """Lists of sources that must stay on one side of a split, sorted.
+    """Which sources must stay on one side of a split.
 
     Sources belong together when they share content or recording, and with ``by_speaker`` also the speaker;
     so do sources that are linked through others.
+
+    Args:
+        sources: Sources, sorted.
+        by_speaker: whether a speaker's recordings stay together.
+    Returns:
+        int64 (len(sources),): the first source of each one's group.
     """
-    parent = {}
+    keys = [np.unique(sources.fingerprint, return_inverse=True)[1], _first_places(sources.recording)]
+    keys += [_first_places(sources.spk)] if by_speaker else []
+    first = np.arange(len(sources))
+    while True:
+        before = first.copy()
+        for key in keys:
+            least = np.full(key.max(initial=-1) + 1, len(sources))
+            np.minimum.at(least, key, first)
+            first = least[key]
+        if np.array_equal(first, before):
+            return first
 
-    def root(key):
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
 
-    def keys(source):
-        shared = [("content", source.fingerprint), ("recording", source.recording)]
-        return [*shared, ("speaker", source.spk)] if by_speaker else shared
-
-    for source in sources:
-        first, *others = map(root, keys(source))
-        for other in others:
-            parent[root(other)] = root(first)
-    members = {}
-    for source in sources:
-        members.setdefault(root(("content", source.fingerprint)), []).append(source)
-    return sorted(members.values())
+def _first_places(values):
+    """int64: the place where each value comes first; its own place for a None."""
+    first = {}
+    return np.array([i if value is None else first.setdefault(value, i) for i, value in enumerate(values)], np.int64)
 
 
 def split(sources, shares, *, by_speaker, seed):
@@ -45,70 +50,80 @@ def split(sources, shares, *, by_speaker, seed):
     a fair part of what there is where there are few: with n groups and k parts, n // (2 k), and 1 at the least.
 
     Args:
-        sources: list of Source.
+        sources: Sources, sorted.
         shares: dict from part to its share of the groups; the first part takes what is left over.
         by_speaker: whether a speaker's recordings stay together.
         seed: integer.
     Returns:
-        dict from part to list of Source.
+        dict from part to Sources.
     Raises:
         UserError: fewer groups than parts.
     """
-    found = groups(sources, by_speaker)
+    group = groups(sources, by_speaker)
+    found = np.unique(group).tolist()
     n, k, unit = len(found), len(shares), "speakers" if by_speaker else "recordings"
     if n < k:
-        raise UserError(
-            f"{n} {'speakers' if by_speaker else 'recordings'} cannot be split into {' '.join(shares)}; add recordings"
-        )
+        raise UserError(f"{n} {unit} cannot be split into {' '.join(shares)}; add recordings")
     # A group's place follows from its own name, so one more recording does not reshuffle the others.
-    found.sort(key=lambda g: hashlib.blake2b(f"{seed} {g[0].spk if by_speaker else g[0].utt}".encode()).digest())
+    names = sources.spk if by_speaker else sources.utt
+    found.sort(key=lambda first: hashlib.blake2b(f"{seed} {names[first]}".encode()).digest()[:16])
     at_least = max(1, min(MIN_GROUPS, n // (2 * k)))
-    parts, at, (first, *others) = {}, 0, shares
+    chosen, at, (first, *others) = {}, 0, shares
     for part in others:
         count = max(at_least, round(shares[part] * n))
-        parts[part] = sorted(s for group in found[at : at + count] for s in group)
+        chosen[part] = found[at : at + count]
         at += count
-    parts[first] = sorted(s for group in found[at:] for s in group)
-    if not all(parts.values()):
+    chosen[first] = found[at:]
+    if not all(chosen.values()):
         raise UserError(f"the shares {shares} leave a part empty: there are {n} {unit}; give it a larger share")
-    return {part: parts[part] for part in shares}
+    return {part: sources.take(np.isin(group, chosen[part])) for part in shares}
 
 
 def shared_with(sources, folder, by_speaker):
     """Sources that have speaker (``by_speaker``), content or recording in common with an existing set.
 
     Returns:
-        list of (Source, what is shared).
+        (rows, reasons): indices, and what is shared, of each.
+    Raises:
+        UserError: the set's fingerprints are of another kind, so that equal content would not be noticed.
     """
     folder = Path(folder)
-    contents = set(read_table(folder / "utt2fingerprint").values())
-    others = set(read_table(folder / "utt2recording").values())
-    speakers = set(read_table(folder / "utt2spk").values()) if by_speaker else set()
-    found = []
-    for s in sources:
-        if s.spk in speakers:
-            found.append((s, f"speaker {s.spk}"))
-        elif s.fingerprint in contents:
-            found.append((s, "equal content"))
-        elif s.recording in others and s.recording != s.utt:
-            found.append((s, f"recording {s.recording}"))
-    return found
+    contents = np.array([value.encode() for _, value in read_rows(folder / "utt2fingerprint")], "S")
+    if len(sources) and np.char.str_len(contents).max() != np.char.str_len(sources.fingerprint).max():
+        raise UserError(
+            f"{folder / 'utt2fingerprint'}: made with another --fingerprint than these recordings, so that equal ones "
+            "would not be noticed; list both with the same"
+        )
+    equal = np.isin(sources.fingerprint, contents)
+    others = {value for utt, value in read_rows(folder / "utt2recording") if value != utt}
+    speakers = {value for _, value in read_rows(folder / "utt2spk")} if by_speaker else ()
+    rows, reasons = [], []
+    for i, (spk, origin) in enumerate(zip(sources.spk, sources.recording, strict=True)):
+        if spk in speakers:
+            reason = f"speaker {spk}"
+        elif equal[i]:
+            reason = "equal content"
+        elif origin in others:
+            reason = f"recording {origin}"
+        else:
+            continue
+        rows.append(i)
+        reasons.append(reason)
+    return rows, reasons
 
 
 def drop_shared(sources, folders, *, by_speaker, on_shared):
     """Sources without those that existing sets have too; with ``on_shared="raise"`` a UserError names the first one."""
     for folder in folders:
-        found = shared_with(sources, folder, by_speaker)
-        if found and on_shared == "raise":
-            source, what = found[0]
+        rows, reasons = shared_with(sources, folder, by_speaker)
+        if rows and on_shared == "raise":
             raise UserError(
-                f"{source.value}: {what} is in {folder} too ({len(found)} such recordings); "
+                f"{sources[rows[0]].value}: {reasons[0]} is in {folder} too ({len(rows)} such recordings); "
                 "a test would not be fair: take them out, or pass --on_shared drop"
             )
-        for source, what in found:
-            logging.warning("left out: %s: %s is in %s too", source.value, what, folder)
-        dropped = {source.utt for source, _ in found}
-        sources = [s for s in sources if s.utt not in dropped]
-        if found and not sources:
+        for row, reason in zip(rows, reasons, strict=True):
+            logging.warning("left out: %s: %s is in %s too", sources[row].value, reason, folder)
+        sources = sources.take(~np.isin(np.arange(len(sources)), rows))
+        if rows and not len(sources):
             raise UserError(f"all recordings are in {folder} too; give other ones")
     return sources
