@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from mixtures import same, same_stream
 
 from senet.data.audio import write_wav
 from senet.data.dataset import Batches
@@ -20,15 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 def make(folder, **options):
     return Batches(folder, **{"batch_size": 5, "crop_seconds": 0.5, "sample_rate": RATE, "seed": 3} | options)
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(v, b[k]) if torch.is_tensor(v) else v == b[k] for k, v in a.items())
-
-
-def same_stream(ours, theirs):
-    ours, theirs = list(ours), list(theirs)
-    return len(ours) == len(theirs) > 0 and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.fixture
