@@ -77,7 +77,8 @@ class Experiment:
         for name, there in self.record.get("data", {}).items():
             now = self.data.get(name)
             if now is None or there["fingerprint"] != now["fingerprint"]:
-                lines.append(f"  {name} data: {_summary(there)} there, {_summary(now)} now, with other lists")
+                found = f"{_summary(now)} now, with other lists" if now else "none now"
+                lines.append(f"  {name} data: {_summary(there)} there, {found}")
         if lines:
             raise UserError(
                 f"{self.expdir}: holds checkpoints of an experiment with other settings:\n" + "\n".join(lines) + "\n"
@@ -113,8 +114,6 @@ def _shown(values, key):
 
 
 def _summary(data):
-    if data is None:
-        return "none"
     unit = "utterances" if "utterances" in data else "recordings"
     return f"{data[unit]} {unit} of {data['path']}"
 

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+import yaml
+from mixtures import make_sources, write_source_set
 
-from senet import checkpoint
+from senet import checkpoint, config
 from senet.bin import feats, train
 from senet.dsp.stft import STFT
 from senet.errors import UserError
@@ -135,3 +137,105 @@ def test_a_bad_word_on_the_command_line_is_not_blamed_on_the_file(tmp_path, caps
     error = capsys.readouterr().err
     assert "--max_epoch: invalid int value: 'abc'" in error
     assert "train.yaml" not in error.splitlines()[-1]
+
+
+# ------------------------------------------------------------ mixing while training
+
+POLICIES = {
+    "crop": {"seconds": 0.5, "snr_lower": -5, "seed": 1},
+    "dns": {"policy": "dns", "rir": "rir", "seconds": 0.75, "target": "early"},
+    "snsd": {"policy": "snsd", "seconds": 0.5, "snr_levels": [0, 10]},
+}
+
+
+@pytest.fixture
+def mixing(tmp_path, small_set):
+    """``mixing(policy, *words)`` trains on mixtures made on the fly into exp, and returns the losses."""
+    make_sources(tmp_path / "data")
+
+    def call(policy="crop", *words):
+        conf = {"speech": "speech", "noise": "noise", "num_clips": 6} | POLICIES[policy]
+        path = tmp_path / "conf" / f"mix_{policy}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(conf))
+        valid = ["--valid", str(small_set), "--data", str(tmp_path / "data")]
+        return run(tmp_path / "exp", path, *valid, *words)
+
+    return call
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_training_mixes_as_it_goes(mixing, tmp_path, policy):
+    assert len(mixing(policy, "--num_workers", "2")) == 2 * (3 + 1)
+    saved = config.load_resolved(tmp_path / "exp")
+    assert saved["mix_conf"]["policy"] == policy and saved["mix_conf"]["peak"] == 0.99
+    record = json.loads((tmp_path / "exp" / "record.json").read_text())
+    assert record["data"]["train speech"]["recordings"] == 10 and ("train rir" in record["data"]) == (policy == "dns")
+    assert "6 mixtures in 3 batches" in (tmp_path / "exp" / "train.log").read_text()
+
+
+def test_mixing_on_the_device_of_training_gives_the_same_losses(mixing, tmp_path):
+    losses = mixing("dns")
+    (tmp_path / "exp").rename(tmp_path / "cpu")
+    assert mixing("dns", "--mix_device", "gpu") == pytest.approx(losses, rel=1e-4)
+
+
+def test_the_options_of_a_mixture_are_overridden_one_by_one(mixing, tmp_path):
+    assert len(mixing("crop", "--mix_conf.num_clips", "4", "--mix_conf.snr_levels", "[0, 5]")) == 2 * (2 + 1)
+    saved = config.load_resolved(tmp_path / "exp")["mix_conf"]
+    assert (saved["num_clips"], saved["snr_levels"], saved["snr_lower"]) == (4, [0.0, 5.0], -5.0)
+
+
+def test_an_experiment_of_mixtures_continues_from_its_saved_configuration(mixing, tmp_path):
+    mixing("dns", "--mix_conf.rir", "null", "--mix_conf.target", "reverberant")
+    assert mixing("dns", "--config", str(tmp_path / "exp" / "config.yaml"), "--max_epoch", "3")[-1]
+    with pytest.raises(
+        UserError, match=r"other settings:\n  mix_conf.rir: null there, \"rir\" now\n  mix_conf.target: "
+    ):
+        mixing("dns")
+
+
+def test_other_mixing_settings_and_sources_are_refused_on_resuming(mixing, tmp_path):
+    mixing()
+    with pytest.raises(UserError, match="mix_conf.snr_lower: -5.0 there, 0.0 now"):
+        mixing("crop", "--mix_conf.snr_lower", "0")
+    write_source_set(tmp_path / "data" / "noise", [("noise-1", torch.randn(20000).numpy() / 10)])
+    with pytest.raises(UserError, match="train noise data: 5 recordings of .*/noise there, 1 recordings of"):
+        mixing()
+
+
+def test_a_set_that_was_mixed_before_and_mixing_on_the_fly_are_other_data(mixing, small_set, tmp_path):
+    run(tmp_path / "exp", small_set)
+    with pytest.raises(
+        UserError, match=r"mix_conf.speech: null there(.|\n)*train data: 5 utterances .* there, none now\n"
+    ):
+        mixing()
+
+
+def test_adversarial_training_takes_two_batches_of_mixtures(mixing, tmp_path):
+    sizes = "{channels: [2, 4, 4], kernel: 7, window: 512}"
+    words = ["--model", "segan.SEGAN", "--model_conf", sizes, "--loss", "waveform.L1", "--objective", "adversarial"]
+    words += ["--objective_conf", f"{{discriminator_conf: {sizes}}}", "--mix_conf.seconds", "0.032"]
+    assert len(mixing("crop", *words)) == 2 * (3 + 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix_conf.snr_lowr", "0"], "--mix_conf.snr_lowr: there is no such option; did you mean 'snr_lower'?"),
+        (["--mix_conf.seed", "3"], "--mix_conf.seed: there is no such option"),
+        (["--mix_conf.policy", "pairs"], "policy pairs has nothing to mix"),
+        (["--mix_conf.noise", "nothing"], "nothing/utt2num_samples: missing; .* is not a source set"),
+        (["--mix_conf.exclude_types", "noise"], "leaves no recording"),
+        (["--crop_seconds", "0.25", "--crop_hop_seconds", "0.1"], "crop_hop_seconds: .* is mixed while training"),
+        (["--feats_type", "stft"], "feats_type: stft is stored, and .* is mixed while training"),
+    ],
+)
+def test_what_cannot_be_mixed_while_training_is_refused(mixing, words, message):
+    with pytest.raises(UserError, match=message):
+        mixing("crop", *words)
+
+
+def test_mix_conf_needs_a_mixing_configuration(small_set, tmp_path):
+    with pytest.raises(UserError, match="--mix_conf: --train .* is not a mixing configuration"):
+        run(tmp_path / "exp", small_set, "--mix_conf.seconds", "3")

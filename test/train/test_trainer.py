@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from mixtures import make_sources, stream
 from toys import ToyBatches, supervised
 
 from senet import checkpoint
@@ -127,6 +128,21 @@ def test_schedules_resume_exactly(tmp_path, objective):
     fit_in_pieces(tmp_path / "b", [("step", 7), ("step", 1)], objective=objective)
     assert_equal(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
     assert len({r["lr"] for r in records(tmp_path / "a")}) > 1  # there was a schedule
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_stopping_within_an_epoch_of_mixtures_made_on_the_fly_changes_no_bit(tmp_path, on_device):
+    sources = make_sources(tmp_path / "data")
+    words = ["--policy", "dns", "--rir", "rir", "--seconds", "0.5"]
+
+    def options(num_workers):
+        train = stream(sources, *words, number=15, batch_size=4, crop_seconds=8 / 16000, on_device=on_device)
+        return {"train": train, "num_workers": num_workers}
+
+    trainer(tmp_path / "calm", **options(0)).fit()
+    assert fit_in_pieces(tmp_path / "disturbed", [("step", 2), ("step", 3), ("evaluate", 1)], **options(1)) == [143] * 3
+    assert_equal(last_state(tmp_path / "calm"), last_state(tmp_path / "disturbed"))
+    assert records(tmp_path / "calm") == records(tmp_path / "disturbed")
 
 
 def test_a_crash_repeats_the_steps_since_the_checkpoint_and_their_log_lines(undisturbed, tmp_path):
