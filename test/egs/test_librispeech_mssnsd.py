@@ -185,14 +185,13 @@ def test_joined_clips_share_their_clean_file_and_print_the_snr_plainly(data, tmp
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder that stands for the two servers: an archive with its sum, and a git repository."""
+    """A folder that stands for the two servers: an archive with its list, and a git repository."""
     site = tmp_path / "site"
     (site / "LibriSpeech" / "test-clean" / "61").mkdir(parents=True)
     (site / "LibriSpeech" / "test-clean" / "61" / "a.flac").write_bytes(os.urandom(50000))
     with tarfile.open(site / "test-clean.tar.gz", "w:gz") as archive:
         archive.add(site / "LibriSpeech", "LibriSpeech")
-    content = (site / "test-clean.tar.gz").read_bytes()
-    (site / "sums").write_text(f"{hashlib.sha256(content).hexdigest()}  test-clean.tar.gz\n")
+    write_list(site, hashlib.sha256((site / "test-clean.tar.gz").read_bytes()).hexdigest())
     (site / "noise" / "noise_train").mkdir(parents=True)
     (site / "noise" / "noise_train" / "Babble_1.wav").write_bytes(b"x")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(site / "noise")]
@@ -201,25 +200,30 @@ def server(tmp_path):
     return site
 
 
+def write_list(site, digest):
+    item = f"{{file: test-clean.tar.gz, sha256: '{digest}'}}"
+    (site / "archives.yaml").write_text(f"parts: {{test-clean: {{archives: [{item}]}}}}")
+
+
 def download(site, tmp_path):
     return script(
-        "download.sh", "--download", "true", "--downloads", tmp_path / "downloads", "--parts", "test-clean",
-        "--librispeech_url", f"file://{site}", "--mssnsd_url", f"file://{site}/noise", "--checksums", site / "sums",
+        "download.sh", "--download", "true", "--downloads", tmp_path / "downloads", "--part", "test-clean",
+        "--url", f"file://{site}", "--mssnsd_url", f"file://{site}/noise", "--archives", site / "archives.yaml",
     )  # fmt: skip
 
 
 def test_nothing_is_downloaded_unasked(tmp_path):
-    status, output = script("download.sh", cwd=tmp_path)
+    status, output = script("download.sh", "--downloads", tmp_path / "downloads")
     assert status == 0 and "nothing is fetched without '--download true'" in output
+    assert "train-clean-360" in output and "23.05 GB to transfer" in output
     assert not (tmp_path / "downloads").exists()
 
 
 def test_download_goes_on_where_it_was_interrupted(server, tmp_path):
     archive = (server / "test-clean.tar.gz").read_bytes()
     downloads = tmp_path / "downloads"
-    downloads.mkdir()
     for there in (len(archive) // 2, len(archive)):
-        shutil.rmtree(downloads)
+        shutil.rmtree(downloads, ignore_errors=True)
         downloads.mkdir()
         (downloads / "test-clean.tar.gz.part").write_bytes(archive[:there])
         status, output = download(server, tmp_path)
@@ -232,13 +236,13 @@ def test_download_goes_on_where_it_was_interrupted(server, tmp_path):
 
 
 def test_download_of_another_content_is_refused(server, tmp_path):
-    (server / "sums").write_text("0" * 64 + "  test-clean.tar.gz\n")
+    write_list(server, "0" * 64)
     status, output = download(server, tmp_path)
-    assert status == 1 and "test-clean.tar.gz.part: its SHA-256 sum is not that of" in output
+    assert status == 1 and "test-clean.tar.gz: its sha256 sum is" in output
     assert not (tmp_path / "downloads" / "LibriSpeech").exists()
 
 
 def test_download_that_fails_says_so(server, tmp_path):
     (server / "test-clean.tar.gz").unlink()
     status, output = download(server, tmp_path)
-    assert status == 1 and "did not finish; the same command goes on where it stopped" in output
+    assert status == 1 and "the transfer did not finish" in output and "the same command goes on there" in output

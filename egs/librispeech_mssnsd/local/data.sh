@@ -14,7 +14,8 @@ seed=0                 # of these two choices
 bad_audio=raise        # skip: leave out files that cannot be read
 datadir=data
 nj=$(getconf _NPROCESSORS_ONLN)
-download=false downloads='' parts='' librispeech_url='' mssnsd_url='' checksums='' # options of download.sh, which gets the same ones
+# options of download.sh, which gets the same ones
+download=false part='' downloads='' url='' archives='' keep_archives=false mssnsd_url=''
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [options]
@@ -26,7 +27,7 @@ Validation speakers are taken from the training part, never from the test part. 
 of equal content and no recording; a training noise that the test has too (the same names occur in both folders of
 MS-SNSD) is left out of the training, and said so."
 . parse_options.sh
-: "$download$downloads$parts$librispeech_url$mssnsd_url$checksums"
+: "$download$part$downloads$url$archives$keep_archives$mssnsd_url"
 
 missing=
 for name in clean_train_path noise_train_path clean_test_path noise_test_path; do

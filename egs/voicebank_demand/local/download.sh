@@ -28,4 +28,4 @@ if ! $download; then
   flags+=(--dry_run)
 fi
 # shellcheck disable=SC2086 # names of parts
-python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}" || ! $download
+python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}" || [ "$download" = false ]
