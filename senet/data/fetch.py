@@ -208,7 +208,7 @@ def _fetch_archive(store, archive):
 def _alone(store):
     lock = store.downloads / ".fetch" / "lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
+    with open(lock, "a") as file:  # its time stays: stage 1 looks whether anything in the folder changed
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,7 +8,7 @@ corpus_dir=${VOICEBANK_DEMAND:-downloads}
 counts=published # the numbers of pairs that are expected; any: a part of the corpus will do
 datadir=data
 nj=$(getconf _NPROCESSORS_ONLN)
-download=false downloads='' parts='' url='' keep_archives=false # options of download.sh, which gets the same ones
+download=false part='' downloads='' url='' archives='' keep_archives=false # options of download.sh, which gets the same ones
 
 needs="It should hold the unpacked archives, at any depth:
   clean_trainset_28spk_wav/p226_001.wav ...  noisy_trainset_28spk_wav/...   11572 pairs, 48 kHz
@@ -22,7 +22,7 @@ help_message="Usage: $0 [--corpus_dir DIR] [--counts published|any] [--datadir D
 Speakers p226 and p287 are for validation, as in ESPnet and SpeechBrain; no test speaker is in training.
 --corpus_dir $corpus_dir: $needs"
 . parse_options.sh
-: "$download$downloads$parts$url$keep_archives"
+: "$download$part$downloads$url$archives$keep_archives"
 
 if [ ! -d "$corpus_dir" ]; then
   echo "$0: --corpus_dir $corpus_dir: no such folder. $needs" >&2

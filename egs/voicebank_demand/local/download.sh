@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 download=false
 corpus_dir=${VOICEBANK_DEMAND:-downloads}
 part=''              # of the list of archives, blanks between; by default those that it marks so
-downloads=downloads
+downloads=''         # where to; by default the corpus's folder
 url=''               # of a mirror
 archives=conf/archives.yaml
 keep_archives=false
@@ -15,10 +15,10 @@ counts='' datadir='' nj='' # options of data.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 --download true [--part 'NAME ...'] [--downloads DIR] [--url URL] [--keep_archives true]
-Fetches the parts of $archives into DIR ($downloads), checks and unpacks them. Without --download true it
+Fetches the parts of $archives into DIR ($corpus_dir), checks and unpacks them. Without --download true it
 only says what that would take, unless the corpus is there."
 . parse_options.sh
-: "$counts$datadir$nj"
+: "$counts$datadir$nj" "${downloads:=$corpus_dir}"
 
 flags=()
 if $keep_archives; then flags+=(--keep_archives); fi
