@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from senet.data import audio
-from senet.data.naming import dns_speaker, name_source, noise_type, recording
+from senet.data.naming import dns_speaker, is_noise, name_source, noise_type, recording
 from senet.data.parallel import parallel_map
 from senet.data.recordings import Sources
 from senet.errors import UserError
@@ -131,6 +131,8 @@ class _Search:
                 short += 1
                 continue
             relative = path[len(self.src) :].lstrip("/") if self.src != "." else path
+            if self.speaker == "dns":  # its archives bring the folder's name along, so some have it twice
+                relative = f"/{relative}".rpartition(f"/{self.name}/")[2].lstrip("/")
             print_ = content if self.by_content else name_fingerprint(relative, size)
             utt, spk = self._name(relative, grouped)
             kind = sys.intern(noise_type(relative, self.name, self.speaker)) if self.kind == "noise" else ""
@@ -196,14 +198,15 @@ def list_sources(
             if not src.is_dir():
                 raise UserError(f"{src}: no such folder; give --src the folder that holds the recordings")
             search = _Search(str(src), cache, kind, speaker, fingerprints, min_seconds)
-            parts += _list_folder(search, seen, nj, bad_audio)
+            parts.append(_list_folder(search, seen, nj, bad_audio))
     sources = Sources.join(parts)
     _tell_apart(sources, speaker == "file")
-    return sources.sorted()
+    sources.sort()
+    return sources
 
 
 def _list_folder(search, seen, nj, bad_audio):
-    """The parts of Sources below one folder, in the order of their paths."""
+    """The Sources below one folder, in the order of their paths."""
     parts, bad, num_bad, short, grouped = [], [], 0, 0, collections.Counter()
 
     def broken(error):
@@ -219,6 +222,9 @@ def _list_folder(search, seen, nj, bad_audio):
 
     # One string for each folder, not for each file.
     files = [(sys.intern(f), n) for f, n in _shorten(audio.walk_audio(search.src, seen, broken_folder))]
+    if search.kind == "rir" and (noises := {file for file in files if is_noise(os.path.join(*file))}):
+        files = [file for file in files if file not in noises]
+        logging.info("%s: left out %d noises among the impulse responses", search.src, len(noises))
     batches = [files[i : i + _AT_ONCE] for i in range(0, len(files), _AT_ONCE)]
     total = len(files)
     del files
@@ -236,13 +242,14 @@ def _list_folder(search, seen, nj, bad_audio):
         more = [f"and {num_bad - _NAMED} more"] if num_bad > _NAMED else []
         found = f"{num_bad} of {total} files in {search.src} cannot be read"
         raise UserError("\n".join([*map(str, bad), *more, f"{found}; mend them or pass --bad_audio skip"]))
-    if not any(map(len, parts)):
+    sources = Sources.join(parts)
+    if not len(sources):
         raise UserError(
             f"{search.src}: no recording to use ({total} audio files, {num_bad} unreadable, {short} under "
             f"{search.min_seconds:g} s); {', '.join(audio.EXTENSIONS)} files are looked for, at any depth"
         )
-    _log_summary(search, Sources.join(parts), num_bad, short, grouped)
-    return parts
+    _log_summary(search, sources, num_bad, short, grouped)
+    return sources
 
 
 def _shorten(files):

@@ -40,6 +40,8 @@ class Sources:
     @classmethod
     def join(cls, parts):
         """All rows of a list of Sources."""
+        if len(parts) == 1:
+            return parts[0]
         whole = cls()
         for name in cls._LISTS:
             setattr(whole, name, list(itertools.chain.from_iterable(getattr(part, name) for part in parts)))
@@ -58,23 +60,26 @@ class Sources:
             setattr(part, name, getattr(self, name)[rows])
         return part
 
-    def sorted(self):
-        return self.take(sorted(range(len(self)), key=self.utt.__getitem__))
+    def sort(self):
+        """By id, in place: one column after the other, so that there are never two of all."""
+        order = sorted(range(len(self)), key=self.utt.__getitem__)
+        for name in self._LISTS:
+            setattr(self, name, list(map(getattr(self, name).__getitem__, order)))
+        for name in self._ARRAYS:
+            setattr(self, name, getattr(self, name)[order])
 
     def __len__(self):
         return len(self.utt)
 
     def __getitem__(self, i):
-        return Source(*(self.column(field, [i])[0] for field in Source._fields))
+        return Source(*(next(self.values(field, [i])) for field in Source._fields))
 
     def __iter__(self):
         return map(self.__getitem__, range(len(self)))
 
-    def column(self, field, rows=None):
-        """List of a field of Source, of some rows or of all."""
-        return list(self.values(field, range(len(self)) if rows is None else rows))
-
-    def values(self, field, rows):
+    def values(self, field, rows=None):
+        """Iterator over a field of Source, of some rows or of all."""
+        rows = range(len(self)) if rows is None else rows
         if field == "value":
             return (os.path.join(self.folder[i], self.name[i]) for i in rows)
         if field == "recording":
@@ -101,11 +106,10 @@ def write_set(folder, sources, kind):
         **({"utt2noise": "noise_type"} if kind == "noise" else {}),
         "wav.scp": "value",
     }
-    rows = range(len(sources))
     for name, field in columns.items():
         if name == "wav.scp":
             write_table(folder / "spk2utt", spk2utt(zip(sources.utt, sources.spk, strict=True)))
-        write_table(folder / name, zip(sources.utt, sources.values(field, rows), strict=True), sort=False)
+        write_table(folder / name, zip(sources.utt, sources.values(field), strict=True), sort=False)
     logging.info(
         "%s: %d recordings, %d %s, %.2f h",
         folder,
