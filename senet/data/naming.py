@@ -119,3 +119,9 @@ def recording(relative, kind):
         return f"esc{match[1]}"
     match = re.search(r"_[Ff]reesound_(?:validated_)?(\d+)_\d+$", name)
     return match and f"freesound{match[1]}"
+
+
+def is_noise(path):
+    """Whether a file that lies among impulse responses is a noise, as OpenSLR 28 has: ``pointsource_noises/...``,
+    ``real_rirs_isotropic_noises/RVB2014_type1_noise_largeroom1_1``."""
+    return "/pointsource_noises/" in path or "_noise_" in os.path.basename(path)
