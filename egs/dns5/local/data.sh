@@ -10,20 +10,21 @@ valid_share=0.02    # of the speakers, of the noise recordings and of the rooms,
 test_share=0.04     # and for test_synth
 seed=0              # of this choice
 bad_audio=raise     # skip: leave out files that cannot be read
+fingerprint=name    # content: find equal recordings under other names, too; reads 64 KiB of each file besides its header
 datadir=data
 nj=$(getconf _NPROCESSORS_ONLN)
-download=false downloads='' parts='' url='' keep_archives=false # options of download.sh, which gets the same ones
+download=false part='' downloads='' url='' archives='' keep_archives=false # options of download.sh, which gets the same ones
 
 known=(VocalSet_48kHz_mono emotional_speech french_speech german_speech italian_speech read_speech russian_speech
   spanish_speech vctk_wav48_silence_trimmed)
 tests=(V5_dev_testset 'V5_BlindTestSet*' no_reverb with_reverb)
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [--dns5 DIR] [--corpora 'NAME ...'|all] [--valid_share $valid_share] [--test_share $test_share] [--seed $seed]
-    [--bad_audio raise|skip] [--datadir DIR] [--nj N]
+    [--bad_audio raise|skip] [--fingerprint name|content] [--datadir DIR] [--nj N]
 Clean corpora: ${known[*]}
 Speech is divided by speaker (by article or book where no reader is named), noise by recording, impulse responses by room."
 . parse_options.sh
-: "$download$downloads$parts$url$keep_archives"
+: "$download$part$downloads$url$archives$keep_archives"
 
 find_folders() { # NAME...: folders of these names, at any depth; parts of the corpus are not searched themselves
   local name each=() stop=()
@@ -57,7 +58,8 @@ fi
 
 prepare() { # KIND FOLDER...
   python -m senet.bin.prepare --kind "$1" --speaker dns --src "${@:2}" --out "$datadir/$1" --nj "$nj" --bad_audio "$bad_audio" \
-    --split "train=$(awk "BEGIN { print 1 - $valid_share - $test_share }") valid=$valid_share test=$test_share" --seed "$seed"
+    --fingerprint "$fingerprint" --seed "$seed" \
+    --split "train=$(awk "BEGIN { print 1 - $valid_share - $test_share }") valid=$valid_share test=$test_share"
 }
 speech=()
 for name in $corpora; do
@@ -71,22 +73,22 @@ done
   prepare rir "$folder_impulse_responses"
 }
 
-list() { # SET NOISY [CLEAN]: a test set, when it is there
-  if [ -d "$2" ]; then
-    python local/list_test.py --noisy "$2" ${3:+--clean "$3"} --out "$datadir/$1" --nj "$nj"
+list() { # SET FOLDER NOISY [CLEAN]: a test set, of what is in NOISY below FOLDER and beside it, when it is there
+  local top noisy=''
+  top=$(find_folders "$2" | head -n 1)
+  [ -z "$top" ] || noisy=$(find -L "$top" -type d -path "*/$3" | sort | head -n 1)
+  if [ -n "$noisy" ]; then
+    python local/list_test.py --noisy "$noisy" ${4:+--clean "${noisy%/*}/$4"} --out "$datadir/$1" --nj "$nj"
   else
     absent+=" $1"
     rm -rf "${datadir:?}/$1"
   fi
 }
 absent=''
-dev=$(find_folders V5_dev_testset | head -n 1) blind=$(find_folders 'V5_BlindTestSet*' | head -n 1)
-list dev_headset "$dev/Track1_Headset/noisy"
-list dev_speakerphone "$dev/Track2_Speakerphone/noisy"
-list blind_headset "$blind/Track1_Headset/noisy"
-list blind_speakerphone "$blind/Track2_Speakerphone/noisy"
-for kind in no_reverb with_reverb; do # of DNS1, the challenge of 2020
-  folder=$(find_folders $kind | head -n 1)
-  list dns1_$kind "$folder/noisy" "$folder/clean"
-done
+list dev_headset V5_dev_testset Track1_Headset/noisy
+list dev_speakerphone V5_dev_testset Track2_Speakerphone/noisy
+list blind_headset 'V5_BlindTestSet*' Track1_Headset/noisy
+list blind_speakerphone 'V5_BlindTestSet*' Track2_Speakerphone/noisy
+list dns1_no_reverb no_reverb noisy clean # of DNS1, the challenge of 2020
+list dns1_with_reverb with_reverb noisy clean
 [ -z "$absent" ] || echo "$0: test sets that are not below $dns5, and so not in $datadir:$absent"

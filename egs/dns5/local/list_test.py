@@ -8,8 +8,8 @@ from pathlib import Path
 
 from senet.bin import run, setup_logging
 from senet.data import audio
+from senet.data.naming import slug
 from senet.data.parallel import parallel_map
-from senet.data.prepare import slug
 from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
 
