@@ -75,9 +75,9 @@ class Experiment:
             if key.partition(".")[0] not in CHANGEABLE and before.get(key) != now.get(key)
         ]
         for name, there in self.record.get("data", {}).items():
-            now = self.data.get(name)
-            if now is None or there["fingerprint"] != now["fingerprint"]:
-                found = f"{_summary(now)} now, with other lists" if now else "none now"
+            here = self.data.get(name)
+            if here is None or there["fingerprint"] != here["fingerprint"]:
+                found = f"{_summary(here)} now, with other lists" if here else "none now"
                 lines.append(f"  {name} data: {_summary(there)} there, {found}")
         if lines:
             raise UserError(

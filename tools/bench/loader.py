@@ -1,0 +1,374 @@
+"""Training on mixtures made on the fly: senet against the DNS synthesiser's way and a plain soundfile Dataset.
+
+Each makes batches of 10 s mixtures of the same generated 16 kHz sources (wav; speech of about 15 s, noise of about
+10 s, responses of about 0.6 s), without and with a room impulse response in every mixture.
+
+    senet   policy dns: draw, read, mix, store as 16 bit, collate (senet.data.online)
+    parts   the same, but only read: what is left for a loading process with --mix_device gpu
+    dns     what noisyspeech_synthesizer_singleprocess.py of the DNS challenges does for a file, with its defaults, as a
+            Dataset: whole files in double precision, activity of the speech, its mixer, its checks
+    plain   what one writes in ten lines: soundfile reads a crop, numpy scales, scipy.signal.fftconvolve
+    limit   no mixing: os.pread of the bytes that senet's mixtures are made of, from the page cache
+
+Rounds alternate between the ways. Processor time is that of all processes, user and system. ``--sources N`` measures
+the memory of a loading process instead: that of source sets of N recordings against that of 1000.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from senet.bin import mix
+from senet.data import mixture_set
+from senet.data.audio import write_wav
+from senet.data.online import Mixtures
+from senet.data.scp import write_table
+
+RATE, BATCH = 16000, 8
+EPS = np.finfo(float).eps
+
+
+# ------------------------------------------------------------ sources
+
+
+def make_sources(root, numbers, lines=None):
+    """Source sets speech, noise, rir; ``numbers`` of recordings of each; of ``lines`` entries, recordings repeated."""
+    rng = np.random.default_rng(0)
+    for kind, seconds in (("speech", 15), ("noise", 10), ("rir", 0.6)):
+        rows = []
+        for i in range(numbers[kind]):
+            n = round(RATE * seconds * rng.uniform(0.8, 1.2))
+            x = rng.standard_normal(n)
+            if kind == "rir":
+                x = 0.1 * x * np.exp(-np.arange(n) / (0.1 * RATE))
+                x[rng.integers(20, 100)] = 0.8
+            else:
+                x = np.convolve(x, np.hanning(16) / 8, "same")
+                x = 0.05 * x * (np.sin(2 * np.pi * 3 * np.arange(n) / RATE + i) > -0.6 if kind == "speech" else 1)
+            path = root / kind / "wav" / f"{kind}_{i}.wav"
+            write_wav(path, x, RATE)
+            rows.append((str(path), n))
+        total = lines or len(rows)
+        keys = [f"spk{i // 100:06d}-{kind}{i:08d}" for i in range(total)]
+        for name, value in {
+            "wav.scp": lambda i, rows=rows: rows[i % len(rows)][0],
+            "utt2num_samples": lambda i, rows=rows: rows[i % len(rows)][1],
+            "utt2fs": lambda i: RATE,
+            "utt2spk": lambda i: f"spk{i // 100:06d}",
+        }.items():
+            write_table(root / kind / name, ((key, value(i)) for i, key in enumerate(keys)))
+    return root
+
+
+def mixtures(root, seconds, rir, number, on_device=False):
+    words = ["--data", root, "--out", "online", "--speech", "speech", "--noise", "noise", "--policy", "dns"]
+    words += ["--seconds", seconds] + (["--rir", "rir", "--rir_prob", 1] if rir else [])
+    policy, mixer = mixture_set.open_mixer(mix.get_parser().parse([str(word) for word in words]))
+    return Mixtures("bench", policy, mixer, number=number, on_device=on_device, batch_size=BATCH, seed=0)
+
+
+# ------------------------------------------------------------ the DNS synthesiser's way
+
+
+class DnsWay(Dataset):
+    """One file of the official synthesiser for each item, in its steps and with its defaults."""
+
+    def __init__(self, root, seconds, rir, number):
+        self.files = {kind: sorted(map(str, (root / kind / "wav").iterdir())) for kind in ("speech", "noise", "rir")}
+        self.samples, self.rir, self.number = round(seconds * RATE), rir, number
+
+    def __len__(self):
+        return self.number
+
+    def __getitem__(self, i):
+        rng = np.random.default_rng(i)
+        while True:
+            clean = self.gen_audio(rng, "speech", threshold=0.6)
+            if self.rir:
+                response, _ = audioread(self.files["rir"][rng.integers(len(self.files["rir"]))])
+                clean = add_reverb(clean, response)
+            noise = self.gen_audio(rng, "noise", threshold=0.0)
+            snr, level = rng.integers(-5, 20), rng.integers(-35, -15)
+            signals = segmental_snr_mixer(clean, noise, snr, level)
+            if not any(is_clipped(x) for x in signals):
+                return [torch.from_numpy(x.astype(np.float32)) for x in signals]
+
+    def gen_audio(self, rng, kind, threshold):
+        while True:
+            audio = self.build_audio(rng, self.files[kind], silence=0.2 if kind == "speech" else 0)
+            if threshold == 0 or activitydetector(audio) > threshold:
+                return audio
+
+    def build_audio(self, rng, files, silence):
+        output, remaining = np.zeros(0), self.samples
+        at, tries = rng.integers(len(files)), 0
+        while remaining > 0:
+            at = (at + 1) % len(files)
+            audio, rate = audioread(files[at])
+            assert rate == RATE
+            if len(audio) > remaining:
+                start = rng.integers(len(audio) - remaining)
+                audio = audio[start : start + remaining]
+            if is_clipped(audio) and tries < 50:
+                tries += 1
+                continue
+            output = np.append(output, audio)
+            remaining -= len(audio)
+            if remaining > 0 and silence:
+                pause = min(remaining, round(RATE * silence))
+                output = np.append(output, np.zeros(pause))
+                remaining -= pause
+        return output
+
+
+def audioread(path):
+    audio, rate = soundfile.read(path)
+    return (audio if audio.ndim == 1 else audio.sum(axis=1) / audio.shape[1]), rate
+
+
+def is_clipped(audio, threshold=0.99):
+    return any(abs(audio) > threshold)
+
+
+def normalize(audio, target_level=-25):
+    rms = (audio**2).mean() ** 0.5
+    return audio * (10 ** (target_level / 20) / (rms + EPS))
+
+
+def activitydetector(audio, energy_threshold=0.13):
+    """Share of active frames of 50 ms."""
+    audio = normalize(audio)
+    size, active, frames, previous = RATE // 20, 0, 0, 0.0
+    for start in range(0, len(audio), size):
+        energy = 20 * np.log10(np.sum(audio[start : start + size] ** 2) + EPS)
+        probability = 1 / (1 + np.exp(-(-1 + 0.2 * energy)))
+        rate = 0.8 if probability > previous else 0.05
+        smoothed = rate * probability + (1 - rate) * previous
+        previous = probability
+        active += smoothed > energy_threshold
+        frames += 1
+    return active / frames
+
+
+def add_reverb(clean, response):
+    from scipy import signal
+
+    return signal.fftconvolve(clean, response, mode="full")[: len(clean)]
+
+
+def active_rms(clean, noise, window_ms=100, threshold=-50):
+    """As written there: a linear RMS is compared with dB, so that every frame counts."""
+    size = RATE * window_ms // 1000
+    clean_frames, noise_frames = [], []
+    for start in range(0, len(noise), size):
+        clean_part, noise_part = clean[start : start + size], noise[start : start + size]
+        if (noise_part**2).mean() ** 0.5 > threshold:
+            noise_frames = np.append(noise_frames, noise_part)
+            clean_frames = np.append(clean_frames, clean_part)
+    return (clean_frames**2).mean() ** 0.5, (noise_frames**2).mean() ** 0.5
+
+
+def segmental_snr_mixer(clean, noise, snr, target_level):
+    clean = clean / (max(abs(clean)) + EPS)
+    noise = noise / (max(abs(noise)) + EPS)
+    rms_clean, rms_noise = active_rms(clean, noise)
+    clean, noise = normalize(clean), normalize(noise)
+    noise = noise * (rms_clean / (10 ** (snr / 20)) / (rms_noise + EPS))
+    noisy = clean + noise
+    scale = 10 ** (target_level / 20) / ((noisy**2).mean() ** 0.5 + EPS)
+    noisy, clean, noise = noisy * scale, clean * scale, noise * scale
+    if is_clipped(noisy):
+        largest = max(abs(noisy)) / (0.99 - EPS)
+        noisy, clean, noise = noisy / largest, clean / largest, noise / largest
+    return noisy, clean, noise
+
+
+# ------------------------------------------------------------ a plain Dataset
+
+
+class Plain(Dataset):
+    def __init__(self, root, seconds, rir, number):
+        self.files = {kind: sorted(map(str, (root / kind / "wav").iterdir())) for kind in ("speech", "noise", "rir")}
+        self.samples, self.rir, self.number = round(seconds * RATE), rir, number
+
+    def __len__(self):
+        return self.number
+
+    def __getitem__(self, i):
+        rng = np.random.default_rng(i)
+        speech, noise = self.crop(rng, "speech"), self.crop(rng, "noise")
+        if self.rir:
+            from scipy.signal import fftconvolve
+
+            response, _ = soundfile.read(rng.choice(self.files["rir"]), dtype="float32")
+            speech = fftconvolve(speech, response)[: self.samples]
+        noise = noise * (np.sqrt((speech**2).mean() / (noise**2).mean()) * 10 ** (-rng.uniform(-5, 20) / 20))
+        noisy = speech + noise
+        gain = 10 ** (rng.uniform(-35, -15) / 20) / np.sqrt((noisy**2).mean())
+        largest = gain * max(np.abs(x).max() for x in (noisy, speech, noise))
+        gain *= min(1, 0.99 / largest)
+        return [torch.from_numpy((gain * x).astype(np.float32)) for x in (noisy, speech, noise)]
+
+    def crop(self, rng, kind):
+        pieces, left = [], self.samples
+        while left:
+            with soundfile.SoundFile(rng.choice(self.files[kind])) as file:
+                file.seek(rng.integers(max(file.frames - left, 0) + 1))
+                pieces.append(file.read(left, dtype="float32"))
+            left -= len(pieces[-1])
+        return np.concatenate(pieces)
+
+
+# ------------------------------------------------------------ measuring
+
+
+def limit(lines, paths):
+    """Read, batch by batch, the bytes that ``lines`` are made of."""
+    head = 44
+    for start in range(0, len(lines), BATCH):
+        for parts in lines[start : start + BATCH]:
+            for path, first, length in parts:
+                file = os.open(path, os.O_RDONLY)
+                os.pread(file, 2 * length, head + 2 * first)
+                os.close(file)
+        yield None
+
+
+def bytes_of(stream, items, epoch=0):
+    """For each mixture of an epoch: (path, first sample, samples) of what it is made of."""
+    policy, lines = stream.items.policy, []
+    for i in stream._orders[0](epoch)[:items]:
+        (line,) = policy.draw(stream._rng(epoch, int(i), 0), int(i))
+        sets = [(policy.speech, part) for part in line.clean] + [(policy.noise, part) for part in line.noise]
+        parts = [(s.scp[part.source], part.start, part.length) for s, part in sets if part.source]
+        if line.rir:
+            index = policy.rir.scp.index(line.rir)
+            parts.append((policy.rir.scp.value(index), 0, int(policy.rir.lengths[index])))
+        lines.append(parts)
+    return lines
+
+
+def processor_seconds():
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(ways, rounds, items):
+    """name -> list over rounds of (processor seconds, wall seconds) per item; ways: name -> function giving batches."""
+    times = {name: [] for name in ways}
+    for round_number in range(rounds + 1):
+        for name, way in ways.items():
+            processor, wall = processor_seconds(), time.perf_counter()
+            batches = way()
+            for _ in itertools.islice(batches, items // BATCH):
+                pass
+            del batches  # its processes end, and their time counts
+            if round_number:  # the first warms up
+                spent = processor_seconds() - processor, time.perf_counter() - wall
+                times[name].append([x / items for x in spent])
+    return times
+
+
+def ways_of(root, seconds, rir, items, workers):
+    ours, parts = (mixtures(root, seconds, rir, items, on_device) for on_device in (False, True))
+    paths = bytes_of(ours, items)
+    total = sum(2 * length for line in paths for *_, length in line)
+
+    def plainly(dataset):
+        return lambda: iter(DataLoader(dataset, batch_size=BATCH, num_workers=workers, multiprocessing_context=context))
+
+    context = "fork" if workers else None
+    ways = {
+        "senet": lambda: ours.loader(0, num_workers=workers),
+        "parts": lambda: parts.loader(0, num_workers=workers),
+        "dns": plainly(DnsWay(root, seconds, rir, items)),
+        "plain": plainly(Plain(root, seconds, rir, items)),
+    }
+    return ways | ({} if workers else {"limit": lambda: limit(paths, None)}), total / items
+
+
+def compare(root, seconds, rir, items, rounds, workers):
+    ways, size = ways_of(root, seconds, rir, items, workers)
+    times = measure(ways, rounds, items)
+    print(f"\n{'with' if rir else 'without'} RIR, {workers} workers, {seconds:g} s, {size / 1e3:.0f} kB read per item")
+    figures = {}
+    for name, values in times.items():
+        processor, wall = (statistics.median(x) for x in zip(*values, strict=True))
+        ratios = [v[0] / o[0] for v, o in zip(values, times["senet"], strict=True)]
+        figures[name] = {
+            "processor_ms": 1e3 * processor,
+            "items_per_second": 1 / wall,
+            "ratio": statistics.median(ratios),
+        }
+        print(
+            f"{name:6} {1e3 * processor:8.3f} ms of processor per item  {1 / wall:8.1f} items/s  "
+            f"{statistics.median(ratios):6.2f} x senet's processor time ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+    if "limit" in figures:
+        bandwidth = size / figures["limit"]["processor_ms"] / 1e6
+        print(f"page cache: {bandwidth:.2f} GB/s; senet reaches {100 * figures['limit']['ratio']:.1f} % of it")
+    return figures | {"bytes_per_item": size}
+
+
+def private_kilobytes(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as f:
+        fields = dict(line.split(":", 1) for line in f if ":" in line and "kB" in line)
+    return sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+
+
+def memory(root, lines, workers=2):
+    """Private memory of each loading process, kB, after 10 batches of each."""
+    start = time.perf_counter()
+    batches = mixtures(root, 4, True, 60000)
+    opened = time.perf_counter() - start
+    loader = batches.loader(0, num_workers=workers)
+    for _ in itertools.islice(loader, 10 * workers):
+        pass
+    found = [private_kilobytes(child.pid) for child in multiprocessing.active_children()]
+    loader.close()
+    print(f"{lines} recordings in each set: opened in {opened:.1f} s, private memory of a worker {found} kB")
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10, help="length of a mixture")
+    parser.add_argument("--items", type=int, default=160, help="mixtures per way and round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sources", type=int, help="measure memory with source sets of so many recordings")
+    parser.add_argument("--json", help="write the figures to this file as well")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        if args.sources:
+            few = {"speech": 20, "noise": 20, "rir": 20}
+            figures = {n: memory(make_sources(root / str(n), few, n), n) for n in (1000, args.sources)}
+        else:
+            make_sources(root, {"speech": 200, "noise": 200, "rir": 50})
+            figures = {
+                f"rir {rir}, {workers} workers": compare(root, args.seconds, rir, args.items, args.rounds, workers)
+                for workers in args.workers
+                for rir in (False, True)
+            }
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
