@@ -17,7 +17,8 @@ def mean_square(x):
     The sum is taken over whole numbers (2**-18 of the largest magnitude; exact for 16-bit recordings), so it does
     not depend on the order in which a processor adds: a gain derived from it is the same on every machine.
     """
-    x, exponent, total = np.asarray(x), _exponent(x), 0
+    x = np.asarray(x)
+    exponent, total = _exponent(x), 0
     for i in range(0, len(x), _BLOCK):
         steps = _steps(x[i : i + _BLOCK], exponent)
         total += int(np.dot(steps, steps))
@@ -25,7 +26,7 @@ def mean_square(x):
 
 
 def _exponent(x):
-    return math.frexp(float(np.abs(x).max(initial=0.0)))[1]  # |x| < 2**exponent
+    return math.frexp(max(float(x.max(initial=0.0)), -float(x.min(initial=0.0))))[1]  # |x| < 2**exponent
 
 
 def _steps(x, exponent):
@@ -42,7 +43,8 @@ def active_rms(x, sample_rate):
 
     Frames do not overlap; what is left at the end is a shorter one. Exact in the sense of ``mean_square``.
     """
-    x, exponent, size = np.asarray(x), _exponent(x), round(ACTIVE_FRAME_SECONDS * sample_rate)
+    x = np.asarray(x)
+    exponent, size = _exponent(x), round(ACTIVE_FRAME_SECONDS * sample_rate)
     starts = np.arange(0, len(x), size)
     energies = np.add.reduceat(_steps(x, exponent) ** 2, starts)
     lengths = np.diff(starts, append=len(x))
