@@ -33,10 +33,10 @@ def main(argv=None):
 
     parts = archives.choose(archives.read_list(args.list, args.downloads, args.url), args.part)
     if args.dry_run:
-        print("\n".join(fetch.describe(parts, args.downloads, args.keep_archives)))
-        fetch.require_space(parts, args.downloads, args.keep_archives)
-    else:
-        fetch.fetch(parts, args.downloads, args.keep_archives)
+        lines, fits = fetch.describe(parts, args.downloads, args.keep_archives)
+        print("\n".join(lines))
+        return 0 if fits else 1
+    return fetch.fetch(parts, args.downloads, args.keep_archives)
 
 
 if __name__ == "__main__":

@@ -217,15 +217,21 @@ def _alone(store):
 
 
 def describe(parts, downloads, keep_archives=False):
-    """What fetching would take, as lines of text: each part, the sum, what is free."""
-    store = Store(downloads)
+    """What fetching would take, as lines of text, a part each and one for all, and whether the disk has room for it."""
+    store, free = Store(downloads), free_bytes(downloads)
     lines = []
-    for name, group in [*((part.name, [part]) for part in parts), ("in all", parts)]:
-        to_transfer, needed = store.needs(group, keep_archives)
-        more = "" if all(part.sizes_known for part in group) else "at least "
+    for part in parts:
+        to_transfer, needed = store.needs([part], keep_archives)
+        more = "" if part.sizes_known else "at least "
         text = f"{more}{size(to_transfer)} to transfer, {more}{size(needed)} of disk"
-        if all(store.done(archive) for part in group for archive in part.archives):
-            text = "is there"
-        about = f"{size(free_bytes(downloads))} free" if group is parts else group[0].about
-        lines.append(f"{name:<20} {text:<58} {about}".rstrip())
-    return lines
+        lines.append(
+            f"{part.name:<20} {'is there' if all(map(store.done, part.archives)) else text:<58} {part.about}".rstrip()
+        )
+    to_transfer, needed = store.needs(parts, keep_archives)
+    more = "" if all(part.sizes_known for part in parts) else "at least "
+    enough = "enough" if needed <= free else "not enough"
+    lines.append(  # the last word is for the driver's --dry_run
+        f"{downloads}: {more}{size(to_transfer)} to transfer, {more}{size(needed)} of disk; {size(free)} free, "
+        f"{enough} for {round(needed)} bytes"
+    )
+    return lines, needed <= free

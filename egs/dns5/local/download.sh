@@ -7,25 +7,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 download=false
 dns5=${DNS5:-downloads}
 part=''              # of the list of archives, blanks between; by default those that it marks so
-downloads=downloads
+downloads=''         # where to; by default the corpus's folder
 url=''               # of a mirror
 archives=conf/archives.yaml
 keep_archives=false
+dry_run=false        # only say what it would take
 corpora='' valid_share='' test_share='' seed='' bad_audio='' fingerprint='' datadir='' nj='' # options of data.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 --download true [--part 'NAME ...'] [--downloads DIR] [--url URL] [--keep_archives true]
-Fetches the parts of $archives into DIR ($downloads), checks and unpacks them. Without --download true it
+Fetches the parts of $archives into DIR ($dns5), checks and unpacks them. Without --download true it
 only says what that would take, unless the corpus is there."
 . parse_options.sh
-: "$corpora$valid_share$test_share$seed$bad_audio$fingerprint$datadir$nj"
+: "$corpora$valid_share$test_share$seed$bad_audio$fingerprint$datadir$nj" "${downloads:=$dns5}"
 
-flags=()
-if $keep_archives; then flags+=(--keep_archives); fi
-if ! $download; then
-  if [ -d "$dns5" ]; then exit 0; fi # stage 1 looks into it
-  echo "$0: $dns5 is not there, and nothing is fetched without '--download true', which takes:"
-  flags+=(--dry_run)
-fi
-# shellcheck disable=SC2086 # names of parts
-python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}" || [ "$download" = false ]
+. fetch_archives.sh
+fetch_archives "$dns5"

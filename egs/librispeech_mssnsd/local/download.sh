@@ -14,6 +14,7 @@ downloads=downloads
 url='' # of a mirror of LibriSpeech
 archives=conf/archives.yaml
 keep_archives=false
+dry_run=false # only say what it would take
 mssnsd_url=https://github.com/microsoft/MS-SNSD.git
 valid_share='' noise_valid_share='' seed='' bad_audio='' datadir='' nj='' # options of data.sh, which gets the same ones
 
@@ -24,21 +25,10 @@ Fetches the parts of $archives into DIR ($downloads), checks and unpacks them, a
 . parse_options.sh
 : "$valid_share$noise_valid_share$seed$bad_audio$datadir$nj"
 
-flags=()
-if $keep_archives; then flags+=(--keep_archives); fi
-if ! $download; then
-  there=true
-  for folder in "$clean_train_path" "$noise_train_path" "$clean_test_path" "$noise_test_path"; do
-    [ -d "$folder" ] || there=false
-  done
-  if $there; then exit 0; fi
-  echo "$0: a corpus is not there, and nothing is fetched without '--download true', which takes (and 1 GB for MS-SNSD):"
-  flags+=(--dry_run)
-fi
-# shellcheck disable=SC2086 # names of parts
-python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}" || [ "$download" = false ]
+. fetch_archives.sh
+fetch_archives "$clean_train_path" "$noise_train_path" "$clean_test_path" "$noise_test_path"
 
-if ! $download; then
+if ! $download || $dry_run; then
   exit 0 # stage 1 says which folder is missing and what it should hold
 elif [ -d "$downloads/MS-SNSD" ]; then
   echo "$0: $downloads/MS-SNSD is there"

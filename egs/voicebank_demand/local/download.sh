@@ -11,6 +11,7 @@ downloads=''         # where to; by default the corpus's folder
 url=''               # of a mirror
 archives=conf/archives.yaml
 keep_archives=false
+dry_run=false        # only say what it would take
 counts='' datadir='' nj='' # options of data.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
@@ -20,12 +21,5 @@ only says what that would take, unless the corpus is there."
 . parse_options.sh
 : "$counts$datadir$nj" "${downloads:=$corpus_dir}"
 
-flags=()
-if $keep_archives; then flags+=(--keep_archives); fi
-if ! $download; then
-  if [ -d "$corpus_dir" ]; then exit 0; fi # stage 1 looks into it
-  echo "$0: $corpus_dir is not there, and nothing is fetched without '--download true', which takes:"
-  flags+=(--dry_run)
-fi
-# shellcheck disable=SC2086 # names of parts
-python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}" || [ "$download" = false ]
+. fetch_archives.sh
+fetch_archives "$corpus_dir"
