@@ -59,10 +59,12 @@ def plot(systems, comparisons):
     for c in comparisons:
         for system in c.systems:
             if c.baseline and system is not c.baseline:
-                path = plots.spectrograms(c.result(system), c.result(c.baseline), c.metrics[0])
-                logging.info(
-                    *(("wrote %s", path) if path else ("%s: no spectrograms: no audio", c.result(system).path))
-                )
+                result, baseline = c.result(system), c.result(c.baseline)
+                shared = [name for name in result.metrics if name in baseline.metrics]
+                if path := plots.spectrograms(result, baseline, shared[0]) if shared else None:
+                    logging.info("wrote %s", path)
+                else:
+                    logging.info("%s: no spectrograms: no audio, or no score that noisy has, too", result.path)
 
 
 if __name__ == "__main__":

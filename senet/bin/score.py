@@ -1,7 +1,8 @@
-"""Score enhanced audio against its clean references, per utterance and in summary.
+"""Score enhanced audio, per utterance and in summary.
 
 The 16-bit files that the enhance stage wrote are scored, not signals in memory. A score that does not exist (silent
-reference, too short, ...) is nan in the files and counted with its reason, never part of a mean.
+reference, too short, ...) is nan in the files and counted with its reason, never part of a mean. A set without clean
+references is scored with the metrics that need none.
 """
 
 import argparse
@@ -27,6 +28,11 @@ def get_parser():
     parser.add_argument(
         "--noisy_scores", metavar="DIR", help="--out of the noisy input's scores; adds paired differences to them"
     )
+    parser.add_argument(
+        "--expected",
+        metavar="YAML",
+        help="published.yaml; its rows of system 'noisy' for this set with a tolerance must be met by the means found",
+    )
     shards.add_arguments(parser)
     return parser
 
@@ -36,7 +42,7 @@ def main(argv=None):
     setup_logging()
     from senet import metrics
     from senet.errors import UserError
-    from senet.report import scoring
+    from senet.report import published, scoring
 
     names = list(dict.fromkeys(args.metrics.replace(",", " ").split()))
     if not names:
@@ -44,10 +50,14 @@ def main(argv=None):
     for name in names:
         metrics.find(name)
     audio = scoring.EnhancedSet(args.enhanced, args.ref)
+    names = audio.possible(names)
+    expected = published.read_published(args.expected) if args.expected else []
     if not args.collect:
         scoring.score_shards(audio, args.out, names, args.job)
     if args.collect or not args.job:
-        report(scoring.collect(audio, args.out, names, args.noisy_scores))
+        summary = scoring.collect(audio, args.out, names, args.noisy_scores)
+        report(summary)
+        published.require_expected(summary, expected)
 
 
 def report(summary):

@@ -1,4 +1,4 @@
-"""Objective scores of an enhanced signal against its clean reference, found by name (see ``senet.metrics.base``)."""
+"""Objective scores of an enhanced signal, most against its clean reference, by name (see ``senet.metrics.base``)."""
 
 from senet.metrics.base import Metric, Undefined, compute, find, label, metric, names
 

@@ -6,10 +6,14 @@ A metric is a function in a module of this package, marked with ``@metric``::
     def snr(est, ref, sample_rate):
         ...
 
-It receives two float64 signals of one length, checked: finite, and a reference that is not silent. It returns
-a number or raises ``Undefined(reason)``. Called by a user it returns nan in that case;
-``measure`` and ``compute`` give the reason as well. No table lists the metrics: ``find("snr")`` looks through the
-modules here, and a name with an ``i`` added, ``snri``, is the improvement over the unprocessed input's own score.
+It receives two float64 signals of one length, checked: finite, and a reference that is not silent; with
+``@metric(..., reference=False)`` it is a function of ``(est, sample_rate)``, and the reference is not looked at. It
+returns a number or raises ``Undefined(reason)``. Called by a user it returns nan in that case; ``measure`` and
+``compute`` give the reason as well. No table lists the metrics: ``find("snr")`` looks through the modules here, and a
+name with an ``i`` added, ``snri``, is the difference to the unprocessed input's own score.
+
+What several metrics are made of is a function marked with ``@shared``: asked again about the same signals, it answers
+from memory, so a PESQ that three scores need is computed once if they are asked for one after the other.
 
 Conventions: the estimate first, the reference second (the packages behind PESQ and STOI want them the other way
 round, which gives plausible but wrong values); mono, nominally in [-1, 1]; nothing is aligned or rescaled here.
@@ -36,21 +40,37 @@ class Undefined(Exception):
 class Metric:
     """A score function with its checks. Call it for a float, ``measure`` it for ``(value, reason)``."""
 
-    def __init__(self, function, label, unit="", rates=None, packages=(), digits=3, revision=1):
+    def __init__(
+        self,
+        function,
+        label,
+        unit="",
+        rates=None,
+        packages=(),
+        digits=3,
+        revision=1,
+        reference=True,
+        lower_is_better=False,
+        made_with=None,
+    ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
-        self.label = label
+        self.label = label + " ↓" * lower_is_better
         self.unit = unit
+        self.reference = reference  # whether it needs one
+        self.lower_is_better = lower_is_better
         self.rates = rates  # sample rates in Hz it is defined for; None means any
         self.packages = packages
         self.digits = digits  # decimals in a table
         self.revision = revision  # raised whenever the values change
+        self._made_with = made_with  # function that says what else the values depend on, such as a model's digest
         self._function = function
 
     @property
     def version(self):
         """Own revision and the versions of the packages behind it: two scores compare only if this is equal."""
-        return " ".join([str(self.revision), *(f"{p} {importlib.metadata.version(p)}" for p in self.packages)])
+        packages = (f"{p} {importlib.metadata.version(p)}" for p in self.packages)
+        return " ".join([str(self.revision), *packages, *([self._made_with()] if self._made_with else [])])
 
     def __call__(self, est, ref, sample_rate):
         return self.measure(est, ref, sample_rate)[0]
@@ -61,12 +81,32 @@ class Metric:
             if self.rates and sample_rate not in self.rates:
                 accepted = " or ".join(map(str, self.rates))
                 raise Undefined(f"sample rate is {sample_rate} Hz, {self.label} takes {accepted}")
-            value = float(self._function(*_checked(est, ref, sample_rate), sample_rate))
+            value = float(self._function(*self._signals(est, ref, sample_rate), sample_rate))
             if not math.isfinite(value):
                 raise Undefined("the result is not finite")
         except Undefined as undefined:
             return math.nan, str(undefined)
         return value, None
+
+    def _signals(self, est, ref, sample_rate):
+        """What the function receives: float64, checked, cut to one length."""
+        signals = {"estimate": est, "reference": ref} if self.reference else {"estimate": est}
+        signals = {word: np.asarray(x, np.float64) for word, x in signals.items()}
+        for word, x in signals.items():
+            if x.ndim != 1:
+                raise ValueError(f"expected mono signals of shape (N,), got an {word} of {x.shape}")
+            if not len(x):
+                raise Undefined(f"the {word} is empty")
+        lengths = [len(x) for x in signals.values()]
+        if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE * sample_rate:
+            raise Undefined(f"the lengths differ by more than {1000 * MAX_LENGTH_DIFFERENCE:g} ms")
+        signals = {word: x[: min(lengths)] for word, x in signals.items()}
+        for word in reversed(signals):  # the reference first: it is the same for all systems
+            if not np.isfinite(signals[word]).all():
+                raise Undefined(f"the {word} holds NaN or infinity")
+        if self.reference and is_silent(signals["reference"]):
+            raise Undefined("the reference is silent")
+        return signals.values()
 
 
 def metric(label, **properties):
@@ -74,22 +114,30 @@ def metric(label, **properties):
     return lambda function: Metric(function, label, **properties)
 
 
-def _checked(est, ref, sample_rate):
-    est, ref = np.asarray(est, np.float64), np.asarray(ref, np.float64)
-    if est.ndim != 1 or ref.ndim != 1:
-        raise ValueError(f"expected two mono signals of shape (N,), got {est.shape} and {ref.shape}")
-    if not len(est) or not len(ref):
-        raise Undefined(f"the {'reference' if len(est) else 'estimate'} is empty")
-    if abs(len(est) - len(ref)) > MAX_LENGTH_DIFFERENCE * sample_rate:
-        raise Undefined(f"the lengths differ by more than {1000 * MAX_LENGTH_DIFFERENCE:g} ms")
-    n = min(len(est), len(ref))
-    est, ref = est[:n], ref[:n]
-    for signal, word in ((ref, "reference"), (est, "estimate")):
-        if not np.isfinite(signal).all():
-            raise Undefined(f"the {word} holds NaN or infinity")
-    if is_silent(ref):
-        raise Undefined("the reference is silent")
-    return est, ref
+def shared(function):
+    """Decorator for work that several metrics share: the outcome, or ``Undefined``, is remembered.
+
+    For each set of the other arguments, those of the two last asked for signals are kept: an estimate and the noisy
+    input that its improvement is measured from. Signals are the same if their samples are.
+    """
+    memory = {}
+
+    @functools.wraps(function)
+    def remembering(*args):
+        signals = [a for a in args if isinstance(a, np.ndarray)]
+        kept = memory.setdefault(tuple(a for a in args if not isinstance(a, np.ndarray)), [])
+        outcomes = [outcome for known, outcome in kept if all(map(np.array_equal, known, signals))]
+        if not outcomes:
+            try:
+                outcomes = [function(*args)]
+            except Undefined as undefined:
+                outcomes = [undefined]
+            kept[:] = [([x.copy() for x in signals], outcomes[0]), *kept[:1]]
+        if isinstance(outcomes[0], Undefined):
+            raise Undefined(str(outcomes[0]))
+        return outcomes[0]
+
+    return remembering
 
 
 def is_silent(x):
@@ -139,7 +187,7 @@ def compute(name, est, ref, sample_rate, noisy=None):
 
     Args:
         name: a metric's name, with ``i`` added for the improvement over ``noisy``.
-        est, ref: signals of shape (N,), samples in [-1, 1].
+        est, ref: signals of shape (N,), samples in [-1, 1]; ``ref`` may be None where the metric needs none.
         sample_rate: in Hz.
         noisy: the unprocessed input, shape (N,); only improvements need it.
     Returns:

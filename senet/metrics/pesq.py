@@ -1,16 +1,19 @@
 """Perceptual evaluation of speech quality, as MOS-LQO; higher is better.
 
 ``pesq_wb`` is ITU-T P.862.2 (about 1.02 to 4.64, 16 kHz), ``pesq_nb`` is P.862.1 (about 1.0 to 4.55, 8 or 16 kHz).
-The two are not comparable, nor are papers before about 2018, some of which print the raw narrow-band score.
+The two are not comparable, nor are papers before about 2018, some of which print the raw narrow-band score:
+that is ``pesq_nb_raw``, P.862 before its mapping to MOS-LQO (about -0.5 to 4.5).
 
 Computed by the package pesq, which holds ITU's C code. That code has room for 50 speech sections, and P.862 is meant
 for recordings of half a minute; with more sections it writes past its arrays, and returns a wrong score or crashes.
 The sections of long recordings are therefore counted first.
 """
 
+import math
+
 import numpy as np
 
-from senet.metrics.base import Undefined, is_silent, metric
+from senet.metrics.base import Undefined, is_silent, metric, shared
 
 MIN_SECONDS = 0.25
 FRAME = 0.004  # seconds: the time unit of the C code's speech detector
@@ -19,7 +22,9 @@ JOIN = 50  # frames: a shorter pause does not end a section; a shorter section d
 MAX_SECTIONS = 30
 
 
-def _pesq(est, ref, sample_rate, mode):
+@shared
+def lqo(est, ref, sample_rate, mode):
+    """MOS-LQO of ``mode`` "wb" or "nb", of checked signals."""
     import pesq
 
     if is_silent(est):
@@ -39,13 +44,24 @@ def _pesq(est, ref, sample_rate, mode):
 @metric("PESQ-WB", packages=("pesq",), rates=(16000,))
 def pesq_wb(est, ref, sample_rate):
     """Wide-band PESQ (P.862.2) as MOS-LQO; 16 kHz, at least 0.25 s."""
-    return _pesq(est, ref, sample_rate, "wb")
+    return lqo(est, ref, sample_rate, "wb")
 
 
 @metric("PESQ-NB", packages=("pesq",), rates=(8000, 16000))
 def pesq_nb(est, ref, sample_rate):
     """Narrow-band PESQ (P.862.1) as MOS-LQO; 8 or 16 kHz, at least 0.25 s."""
-    return _pesq(est, ref, sample_rate, "nb")
+    return lqo(est, ref, sample_rate, "nb")
+
+
+@metric("PESQ-NB raw", packages=("pesq",), rates=(8000, 16000))
+def pesq_nb_raw(est, ref, sample_rate):
+    """Narrow-band PESQ as P.862 has it, without P.862.1's mapping; 8 or 16 kHz, at least 0.25 s."""
+    return raw_from_lqo(lqo(est, ref, sample_rate, "nb"))
+
+
+def raw_from_lqo(lqo):
+    """The raw narrow-band score behind a MOS-LQO: the inverse of P.862.1's mapping."""
+    return (4.6607 - math.log(4 / (lqo - 0.999) - 1)) / 1.4945
 
 
 def speech_sections(ref, sample_rate):

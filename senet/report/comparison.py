@@ -89,13 +89,11 @@ class Comparison:
         return system.results[self.test_set]
 
     def _accepts(self, other):
-        """Whether a result can be put beside the first one; if not, the reason is noted."""
-        if not self.systems:
-            return True
-        first = self.result(self.systems[0])
-        shared = [name for name in first.metrics if name in other.metrics]
+        """Whether a result can be put beside those that are there; if not, the reason is noted."""
         try:
-            results.require_comparable(first.summary, other.summary, first.path, other.path, shared)
+            for there in map(self.result, self.systems):
+                shared = [name for name in there.metrics if name in other.metrics]
+                results.require_comparable(there.summary, other.summary, there.path, other.path, shared)
         except UserError as error:
             logging.error("%s", error)
             self.refused.append(str(error))

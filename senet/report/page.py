@@ -6,6 +6,7 @@ The page follows from the files of the experiments alone, so the same files give
 import numpy as np
 
 from senet import metrics
+from senet.report.results import not_computed
 
 
 def markdown(title, systems, comparisons, published=(), not_trained=()):
@@ -52,7 +53,8 @@ def _scores(comparison):
     rows = []
     for system in comparison.systems:
         summary = comparison.result(system).summary
-        failed = [f"{f['failed']} {metrics.label(m)}" for m, f in summary["metrics"].items() if f["failed"]]
+        found = summary["metrics"].items()
+        failed = [f"{f['failed']} {metrics.label(m)}" for m, f in found if f["failed"] and not not_computed(f)]
         scores = [_mean(name, summary["metrics"].get(name)) for name in comparison.metrics]
         parameters = f"{system.record['parameters']:,}" if "parameters" in system.record else "–"
         rows.append([system.name, parameters, *scores, summary["n"], ", ".join(failed) or 0])
@@ -60,9 +62,9 @@ def _scores(comparison):
 
 
 def _versions(comparison):
-    """One line: the table holds only scores of equal versions, so the first system speaks for all."""
-    found = comparison.result(comparison.systems[0]).summary["metrics"]
-    versions = [f"{metrics.label(name)} {found[name]['version']}" for name in comparison.metrics if name in found]
+    """One line: the table holds only scores of equal versions, so any system speaks for all."""
+    found = {k: v for s in comparison.systems for k, v in comparison.result(s).summary["metrics"].items()}
+    versions = [f"{metrics.label(name)} {found[name]['version']}" for name in comparison.metrics]
     return f"Versions of the metrics (ours, then the package's): {', '.join(versions)}."
 
 
@@ -70,7 +72,7 @@ def _mean(name, found):
     if found is None:
         return "not scored"
     if found["mean"] is None:
-        return "no score"
+        return "not computed" if not_computed(found) else "no score"
     digits = metrics.find(name)[0].digits
     low, high = found["interval"]
     half = "" if low is None else f" ± {(high - low) / 2:.{digits}f}"
@@ -145,7 +147,8 @@ def _facts(record):
     if "seed" in record:
         yield "seed", str(record["seed"])
     sets = record.get("data", {}).items()
-    yield "data", "; ".join(f"{name}: {d['path']}, {d['utterances']} utterances" for name, d in sets)
+    units = {name: "utterances" if "utterances" in d else "recordings" for name, d in sets}  # sources to mix from
+    yield "data", "; ".join(f"{name}: {d['path']}, {d[units[name]]} {units[name]}" for name, d in sets)
     if hardware := record.get("hardware"):
         threads = f"{record['threads']} threads on " if "threads" in record else ""
         cpu = f"{threads}{hardware.get('cores', '?')} cores of {hardware.get('cpu', '?')}"
@@ -163,9 +166,10 @@ def _published(entries):
     yield "Not our runs: their mixtures, references and metric code may differ from those above."
     yield ""
     rows = sorted(
-        (e["test_set"], e["metric"], e["system"], f"{e['value']:g}", e["status"], e["source"]) for e in entries
+        (e["test_set"], e["metric"], e["system"], f"{e['value']:g}", str(e.get("n", "–")), e["status"], e["source"])
+        for e in entries
     )
     yield from _table(
-        ["test set", "metric", "system", "value", "status", "source"],
+        ["test set", "metric", "system", "value", "n", "status", "source"],
         [[test_set, metrics.label(metric), *rest] for test_set, metric, *rest in rows],
     )

@@ -50,7 +50,9 @@ def curves(expdir):
 
 
 def spectrograms(result, baseline, name):
-    """Draw ``spectrograms.png`` beside a result: noisy, enhanced and clean, of the utterance of median improvement.
+    """Draw ``spectrograms.png`` beside a result: noisy, enhanced and, where there is a reference, clean.
+
+    The utterance is the one of median improvement.
 
     Args:
         result, baseline: ``senet.report.results.Result`` of the system and of the noisy input, comparable.
@@ -67,18 +69,16 @@ def spectrograms(result, baseline, name):
         return None
     i = order[len(order) // 2]
     data, label = DataDir(ref), metrics.label(name)
-    panels = (
-        (f"noisy: {label} {before[i]:.2f}", data.noisy),
-        (f"enhanced: {label} {scores[i]:.2f}", Scp(enhanced)),
-        ("clean", data.clean),
-    )
+    panels = [(f"noisy: {label} {before[i]:.2f}", data.noisy), (f"enhanced: {label} {scores[i]:.2f}", Scp(enhanced))]
+    if data.clean is not None:
+        panels.append(("clean", data.clean))
     spectra = []
     for _, scp in panels:
         x, rate = read(scp[utts[i]], root=scp.root)
         spectra.append(_power_db(x[: SECONDS_SHOWN * rate], rate))
     loudest = max(s.max() for s in spectra)
-    figure = _figure(9, 8)
-    grid = figure.subplots(3, 1, sharex=True, sharey=True)
+    figure = _figure(9, 2.7 * len(panels))
+    grid = figure.subplots(len(panels), 1, sharex=True, sharey=True)
     for axes, (title, _), spectrum in zip(grid, panels, spectra, strict=True):
         image = axes.imshow(
             spectrum - loudest,
@@ -92,7 +92,7 @@ def spectrograms(result, baseline, name):
         )
         axes.set(title=title, ylabel="frequency (kHz)")
     grid[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=grid, label="power (dB, 0 is the loudest of all three)")
+    figure.colorbar(image, ax=grid, label="power (dB, 0 is the loudest of all)")
     figure.suptitle(f"{result.path.parent.name}, {result.test_set}: {utts[i]} (median improvement)")
     return _save(figure, result.path / "spectrograms.png")
 

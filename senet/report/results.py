@@ -109,6 +109,12 @@ def _list_difference(path_a, path_b):
     return "; ".join(parts) or "their lists of utterances differ"
 
 
+def not_computed(found):
+    """Whether a summary's metric is missing for want of a package or a model's file, not because of the audio."""
+    reasons = found["reasons"]
+    return found["mean"] is None and bool(reasons) and all(reason.startswith("not computed") for reason in reasons)
+
+
 def finite_or_nan(number):
     """A number of a summary, where None stands for nan."""
     return math.nan if number is None else number

@@ -1,4 +1,4 @@
-"""Score a set of enhanced utterances against their references, in shards that can be done by parallel jobs.
+"""Score a set of enhanced utterances, against their references where there are any, in shards for parallel jobs.
 
 ``OUT/shards/scores.<shard>.jsonl`` holds what was computed, one utterance per line, with digests of the audio and the
 version of each metric. A score is computed again only if one of these changed, so a killed or repeated run reads the
@@ -27,28 +27,45 @@ from senet.shards import all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 _FULL_SCALE = 32767 / 32768
+_SIGNALS = ("enhanced", "reference", "noisy")
 _LISTED = 20  # failed utterances that the summary names for each reason; the scores have them all
 
 
 class EnhancedSet:
-    """The enhanced audio of a test set beside the data directory with its references.
+    """The enhanced audio of a test set beside the set's data directory.
 
     Args:
         enhanced: scp of the enhanced audio.
-        ref: data directory with spk1.scp (clean), wav.scp (noisy) and utt2num_samples.
+        ref: data directory with wav.scp (noisy), utt2num_samples and, for references, spk1.scp (clean).
     Raises:
-        UserError: the two are not about the same utterances, or there are no references.
+        UserError: the two are not about the same utterances.
     """
 
     def __init__(self, enhanced, ref):
         self.ref, self.name = str(ref), Path(ref).resolve().name
         self.enhanced, self.data = Scp(enhanced), DataDir(ref)
-        if self.data.clean is None:
-            raise UserError(f"{ref}: has no spk1.scp; scores need clean references")
-        _require_same_keys(self.enhanced, self.data.clean)
+        _require_same_keys(self.enhanced, self.data.noisy if self.data.clean is None else self.data.clean)
 
     def __len__(self):
         return len(self.enhanced)
+
+    def possible(self, names):
+        """Those of the metrics that this set can be scored with: all, or without references those that need none.
+
+        Raises:
+            UserError: none of them.
+        """
+        if self.data.clean is not None:
+            return names
+        left_out = [name for name in names if metrics.find(name)[0].reference]
+        if len(left_out) == len(names):
+            raise UserError(
+                f"{self.ref}: has no spk1.scp, and {', '.join(names)} need clean references; "
+                "leave this set out, or score it with DNSMOS (dnsmos_ovrl, ...), too"
+            )
+        if left_out:
+            logging.info("%s: has no references; left out: %s", self.name, " ".join(left_out))
+        return [name for name in names if name not in left_out]
 
     def score(self, i, names, versions, known, known_versions):
         """The record of utterance ``i``: its audio's digests, and a value or a reason for each metric.
@@ -61,22 +78,19 @@ class EnhancedSet:
         utt = self.enhanced.key(i)
         before = known.get(utt, {"audio": {}})
         record = {"utt": utt, "audio": {}, "samples": 0, "clipped": 0, "scores": {}, "reasons": {}}
-        try:
-            signals = self._read(i, with_noisy=any(metrics.find(name)[1] for name in names))
-        except _Unusable as problem:
-            record["scores"] = dict.fromkeys(names)
-            record["reasons"] = dict.fromkeys(names, str(problem))
-            logging.warning("%s: %s", utt, problem.detail)
-            return record
+        needs = {name: _needs(name) for name in names}
+        signals, problems = self._read(i, set().union(*needs.values()))
         record["audio"] = {k: records.audio_digest(x, rate) for k, (x, rate) in signals.items()}
-        (est, rate), ref = signals["enhanced"], signals["reference"][0]
+        est, rate = signals.get("enhanced", (np.zeros(0), 0))
+        ref, noisy = (signals.get(k, (None,))[0] for k in ("reference", "noisy"))
         record["samples"] = len(est)
         record["clipped"] = int(np.count_nonzero((est >= _FULL_SCALE) | (est <= -1)))
-        noisy = signals.get("noisy", (None,))[0]
         unchanged = {k for k, digest in record["audio"].items() if before["audio"].get(k) == digest}
         for name in names:
-            needs = {"enhanced", "reference"} | ({"noisy"} if metrics.find(name)[1] else set())
-            if needs <= unchanged and known_versions.get(name) == versions[name]:
+            problem = next((reason for k, reason in problems.items() if k in needs[name]), None)
+            if problem:
+                value, reason = None, problem
+            elif needs[name] <= unchanged and known_versions.get(name) == versions[name]:
                 value, reason = before["scores"][name], before["reasons"].get(name)
             else:
                 value, reason = metrics.compute(name, est, ref, rate, noisy)
@@ -85,31 +99,41 @@ class EnhancedSet:
                 record["reasons"][name] = reason
         return record
 
-    def _read(self, i, with_noisy):
-        num_samples = int(self.data.num_samples[i])
-        sources = {"enhanced": (self.enhanced, None), "reference": (self.data.clean, num_samples)}
-        if with_noisy:
-            sources["noisy"] = (self.data.noisy, num_samples)
-        signals = {}
-        for what, (scp, num_samples) in sources.items():
+    def _read(self, i, needed):
+        """``({signal: (samples, rate)}, {signal: reason why it cannot be used})``.
+
+        The reference is read whether needed or not: systems compare only if theirs are the same.
+        """
+        signals, problems = {}, {}
+        for what, scp in zip(_SIGNALS, (self.enhanced, self.data.clean, self.data.noisy), strict=True):
+            if scp is None or (what == "noisy" and what not in needed):
+                continue
             try:
-                x, rate = read(scp.value(i), root=scp.root, num_samples=num_samples)
+                num_samples = None if what == "enhanced" else int(self.data.num_samples[i])
+                x, rate = signals[what] = read(scp.value(i), root=scp.root, num_samples=num_samples)
+                reason, detail = _fault(x, rate, signals.get("enhanced", (x, rate))[1])
             except AudioError as error:
-                raise _Unusable(f"{what} audio: {error.reason}", str(error)) from None
-            if x.ndim > 1:
-                raise _Unusable(f"{what} audio: channels", f"{scp.value(i)}: has {x.shape[1]} channels, one expected")
-            signals[what] = x, rate
-            if rate != signals["enhanced"][1]:
-                enhanced_rate = signals["enhanced"][1]
-                detail = f"{scp.value(i)}: has {rate} Hz, the enhanced audio {enhanced_rate}"
-                raise _Unusable(f"{what} audio: rate differs from the enhanced audio's", detail)
-        return signals
+                reason, detail = error.reason, str(error)
+            else:
+                detail = f"{scp.value(i)}: {detail}"
+            if reason:
+                problems[what] = f"{what} audio: {reason}"
+                logging.warning("%s: %s", self.enhanced.key(i), detail)
+        return signals, problems
 
 
-class _Unusable(Exception):
-    def __init__(self, reason, detail):
-        super().__init__(reason)
-        self.detail = detail
+def _needs(name):
+    """The signals that a metric is computed from."""
+    found, improvement = metrics.find(name)
+    return {what for what, is_needed in zip(_SIGNALS, (True, found.reference, improvement), strict=True) if is_needed}
+
+
+def _fault(x, rate, enhanced_rate):
+    if x.ndim > 1:
+        return "channels", f"has {x.shape[1]} channels, one expected"
+    if rate != enhanced_rate:
+        return "rate differs from the enhanced audio's", f"has {rate} Hz, the enhanced audio {enhanced_rate}"
+    return None, None
 
 
 def _require_same_keys(enhanced, reference):

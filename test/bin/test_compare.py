@@ -11,6 +11,7 @@ from senet.bin import compare, score
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table, write_table
 from senet.errors import UserError
+from senet.metrics import base
 
 RECORD = {
     "command": "python -m senet.bin.train --config conf/train_half.yaml",
@@ -212,6 +213,75 @@ class TestNotComparable:
         assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][3] == "not scored"
 
 
+class TestSetsAndMetricsThatDiffer:
+    @pytest.fixture
+    def blind(self, recipe, small_set, monkeypatch):
+        """A second test set, without references, that noisy and one system were scored on."""
+        loudness = base.metric("Loudness", reference=False)(lambda est, sample_rate: np.abs(est).mean())
+        monkeypatch.setitem(base._metrics(), "loudness", loudness)
+        for name in ("wav.scp", "utt2num_samples"):
+            write_table(recipe / "blind" / name, list(read_table(small_set / name).items()))
+        for name, scp in (
+            ("noisy", small_set / "wav.scp"),
+            ("train_half", recipe / "exp/train_half/enhanced_test/wav.scp"),
+        ):
+            run_score(recipe / "blind", recipe / "exp" / name / "enhanced_blind", scp, metrics="si_sdr loudness")
+        return recipe
+
+    def test_set_without_references_has_a_table_of_its_own_metrics(self, blind):
+        page = run_compare(blind, "--no_plots")
+        header, _, noisy, half = rows(page, "## Test set blind")
+        assert header == ["system", "parameters", "Loudness", "n", "failed"]
+        assert [row[0] for row in (noisy, half)] == ["noisy", "train_half"]
+        assert rows(page, "## Test set test")[0][2] == "SI-SDR (dB)"
+        assert "- train_worse_x: not scored on blind" in page
+
+    def test_spectrograms_do_without_the_clean_one(self, blind, monkeypatch):
+        from matplotlib.figure import Figure
+
+        grids, subplots = [], Figure.subplots
+        monkeypatch.setattr(Figure, "subplots", lambda self, *a, **o: grids.append(a) or subplots(self, *a, **o))
+        run_compare(blind)
+        assert (blind / "exp" / "train_half" / "enhanced_blind" / "spectrograms.png").exists()
+        assert [g[0] for g in grids if g] == [2, 3, 3]
+
+    def test_metric_that_only_later_systems_have_is_held_to_one_version(self, recipe, small_set):
+        for name in ("train_half", "train_worse_x"):
+            out = recipe / "exp" / name / "enhanced_test"
+            run_score(small_set, out, out / "wav.scp", metrics="si_sdr snr")
+        header, _, noisy, half, worse = rows(run_compare(recipe, "--no_plots"), "## Test set test")
+        column = header.index("SNR (dB)")
+        assert noisy[column] == "not scored" and "±" in half[column] and "±" in worse[column]
+        path = recipe / "exp" / "train_worse_x" / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["metrics"]["snr"]["version"] = "0"
+        path.write_text(json.dumps(summary))
+        page = run_compare(recipe, "--no_plots")
+        assert "'snr' is of version '1' and '0'" in page
+        assert len(rows(page, "## Test set test")) == 4
+
+    def test_nothing_in_common_with_the_noisy_input(self, recipe, small_set):
+        out = recipe / "exp" / "train_half" / "enhanced_test"
+        run_score(small_set, out, out / "wav.scp", metrics="snr")
+        page = run_compare(recipe)
+        assert rows(page, "Difference to the noisy input")[2] == ["train_half", "–", "–", "–"]
+        assert not (out / "spectrograms.png").exists()
+
+    def test_what_was_not_computed_is_called_so(self, recipe):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        reasons = {"not computed: no model": {"n": 5, "utts": []}}
+        summary["metrics"]["stoi"] |= {"mean": None, "n": 0, "failed": 5, "reasons": reasons}
+        path.write_text(json.dumps(summary))
+        half = rows(run_compare(recipe, "--no_plots"), "## Test set test")[3]
+        assert half[3] == "not computed" and half[-1] == "0"
+
+    def test_distances_say_that_lower_is_better(self, recipe, small_set):
+        out = recipe / "exp" / "train_half" / "enhanced_test"
+        run_score(small_set, out, out / "wav.scp", metrics="llr ssnr")
+        assert {"LLR ↓", "SSNR (dB)"} <= set(rows(run_compare(recipe, "--no_plots"), "## Test set test")[0])
+
+
 class TestDamage:
     def test_half_written_scores_are_named(self, recipe):
         path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "si_sdr"
@@ -253,7 +323,12 @@ class TestPublished:
         page = run_compare(recipe, "--no_plots")
         ours, theirs = page.split("## Published elsewhere")
         assert "| A |" not in ours
-        assert rows(theirs, "Not our runs")[2] == ["test", "SI-SDR (dB)", "A", "9", "figure", "A et al., 2020"]
+        assert rows(theirs, "Not our runs")[2] == ["test", "SI-SDR (dB)", "A", "9", "–", "figure", "A et al., 2020"]
+
+    def test_number_of_utterances(self, recipe):
+        entry = self.ENTRY.replace("value: 9", "value: 9, n: 824, tolerance: 0.1")
+        (recipe / "published.yaml").write_text(f"- {entry}\n")
+        assert rows(run_compare(recipe, "--no_plots"), "Not our runs")[2][3:5] == ["9", "824"]
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -263,6 +338,9 @@ class TestPublished:
             ("status: figure", "state: figure", "unknown key 'state'; an entry has system, test_set"),
             (", status: figure", "", "missing key 'status'"),
             ("value: 9", "value: high", "value 'high' is not a number"),
+            ("value: 9", "value: .nan", "value 'nan' is not a number"),
+            ("value: 9", "value: 9, n: 1.5", "n '1.5' is not a number of utterances"),
+            ("value: 9", "value: 9, tolerance: -1", "tolerance '-1' is not a number above 0"),
         ],
     )
     def test_entries_that_cannot_be_right_are_refused(self, recipe, old, new, message):

@@ -11,6 +11,7 @@ from senet.bin import score
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table, write_table
 from senet.errors import UserError
+from senet.metrics import base
 from senet.report import scoring
 
 FS = 16000
@@ -210,6 +211,142 @@ class TestBadAudio:
         assert (found["mean"], found["std"], found["interval"], found["failed"]) == (None, None, [None, None], 5)
 
 
+@pytest.fixture
+def unpaired(small_set, tmp_path):
+    """The set without its references."""
+    for name in ("wav.scp", "utt2num_samples"):
+        write_table(tmp_path / "blind" / name, list(read_table(small_set / name).items()))
+    return tmp_path / "blind"
+
+
+@pytest.fixture
+def loudness(monkeypatch):
+    """A metric that needs no reference; a list of the calls."""
+    calls = []
+
+    def loudness(est, sample_rate):
+        calls.append(len(est))
+        return np.sqrt(np.mean(est**2))
+
+    monkeypatch.setitem(base._metrics(), "loudness", base.metric("Loudness", reference=False)(loudness))
+    return calls
+
+
+class TestWithoutReferences:
+    def test_metrics_that_need_one_are_left_out_and_said(
+        self, unpaired, small_set, enhanced, tmp_path, loudness, capsys
+    ):
+        metrics = "stoi loudness snri loudnessi"
+        run_score(unpaired, tmp_path / "out", enhanced=enhanced, metrics=metrics)
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert summary["metric_order"] == ["loudness", "loudnessi"]
+        assert sorted(p.name for p in (tmp_path / "out" / "scores").iterdir()) == ["loudness", "loudnessi"]
+        assert "blind: has no references; left out: stoi snri" in capsys.readouterr().err
+        run_score(small_set, tmp_path / "paired", enhanced=enhanced, metrics=metrics)
+        for name in ("loudness", "loudnessi"):
+            assert (tmp_path / "out" / "scores" / name).read_bytes() == (
+                tmp_path / "paired" / "scores" / name
+            ).read_bytes()
+
+    def test_jobs_repeated_runs_and_differences_work_too(self, unpaired, enhanced, tmp_path, loudness):
+        run_score(unpaired, tmp_path / "noisy", metrics="loudness pesq_wb")
+        for options in (["--job", "1/1"], ["--collect", "--noisy_scores", tmp_path / "noisy"]) * 2:
+            run_score(unpaired, tmp_path / "out", *options, enhanced=enhanced, metrics="loudness pesq_wb")
+        assert len(loudness) == 10
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert summary["metrics"]["loudness"]["over_noisy"]["mean"] < 0
+
+    def test_other_utterances_are_refused(self, unpaired, enhanced, tmp_path, loudness):
+        write_table(tmp_path / "fewer.scp", list(read_table(enhanced).items())[1:])
+        with pytest.raises(UserError, match=r"not the utterances of .*/blind/wav.scp; 1 missing"):
+            run_score(unpaired, tmp_path / "out", enhanced=tmp_path / "fewer.scp", metrics="loudness")
+
+    def test_a_reference_that_cannot_be_read_does_not_matter_to_them(self, small_set, tmp_path, loudness):
+        for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+            write_table(tmp_path / "test" / name, list(read_table(small_set / name).items()))
+        rows = read_table(tmp_path / "test" / "spk1.scp") | {"spk0-utt2": "/gone.wav"}
+        write_table(tmp_path / "test" / "spk1.scp", list(rows.items()))
+        run_score(tmp_path / "test", tmp_path / "out", metrics="snr loudness")
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
+        assert found["snr"]["reasons"] == {"reference audio: missing": {"n": 1, "utts": ["spk0-utt2"]}}
+        assert found["loudness"]["failed"] == 0
+
+    def test_missing_models_are_a_reason(self, unpaired, tmp_path, monkeypatch):
+        monkeypatch.setenv("DNSMOS_DIR", str(tmp_path))
+        run_score(unpaired, tmp_path / "out", metrics="stoi dnsmos_ovrl dnsmos_p808")
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
+        assert list(found) == ["dnsmos_ovrl", "dnsmos_p808"]
+        for of_metric in found.values():
+            assert (of_metric["mean"], of_metric["failed"]) == (None, 5)
+            assert all(reason.startswith("not computed: ") for reason in of_metric["reasons"])
+
+
+def test_scores_that_stay_comparable_when_an_enhanced_file_is_damaged(small_set, enhanced, noisy_scores, tmp_path):
+    from pathlib import Path
+
+    Path(read_table(enhanced)["spk0-utt2"]).write_bytes(b"")
+    run_score(small_set, tmp_path / "out", "--noisy_scores", noisy_scores, enhanced=enhanced)
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["stoi"]
+    assert (found["failed"], found["over_noisy"]["n"]) == (1, 4)
+
+
+class TestExpected:
+    """--expected: the noisy input's scores against those that were published."""
+
+    @pytest.fixture
+    def mean(self, noisy_scores):
+        return json.loads((noisy_scores / "summary.json").read_text())["metrics"]["si_sdr"]["mean"]
+
+    def run(self, small_set, tmp_path, capsys, *rows, metrics="si_sdr snr"):
+        fixed = {"system": "noisy", "test_set": "test", "metric": "si_sdr", "source": "A", "status": "verified"}
+        (tmp_path / "published.yaml").write_text(json.dumps([fixed | row for row in rows]))
+        options = ["--expected", tmp_path / "published.yaml"]
+        run_score(small_set, tmp_path / "out", *options, metrics=metrics)
+
+    def test_value_within_its_tolerance(self, small_set, tmp_path, capsys, mean):
+        self.run(small_set, tmp_path, capsys, {"value": mean + 0.04, "tolerance": 0.05, "n": 5})
+        assert "test: SI-SDR (dB) as published" in capsys.readouterr().err
+
+    def test_values_outside_are_named_with_what_may_be_wrong(self, small_set, tmp_path, capsys, mean):
+        rows = [{"value": mean + 0.06, "tolerance": 0.05}, {"metric": "snr", "value": 99, "tolerance": 1, "n": 5}]
+        message = (
+            rf"test: the noisy input .*SI-SDR \(dB\) is {mean:.4f}, published {mean + 0.06:g} \(tolerance 0.05\); "
+            r"SNR \(dB\) is .*, published 99 \(tolerance 1\)\. .*resampling, a wrong channel.*archive"
+        )
+        with pytest.raises(UserError, match=message):
+            self.run(small_set, tmp_path, capsys, *rows)
+        assert (tmp_path / "out" / "summary.json").exists()  # to look at
+
+    def test_another_number_of_utterances_is_not_checked(self, small_set, tmp_path, capsys):
+        far = {"value": 99, "tolerance": 0.1, "n": 824}
+        self.run(small_set, tmp_path, capsys, *({"metric": m, **far} for m in ("snr", "stoi")))
+        assert "test: not checked: SNR (dB), STOI: 5 utterances here, 824 published" in capsys.readouterr().err
+
+    def test_metric_that_was_not_scored_is_not_checked(self, small_set, tmp_path, capsys):
+        self.run(small_set, tmp_path, capsys, {"metric": "stoi", "value": 99, "tolerance": 0.1})
+        assert "test: not checked: STOI: there is no score" in capsys.readouterr().err
+
+    def test_metric_that_failed_everywhere_is_not_as_published(self, small_set, tmp_path, capsys):
+        for path in read_table(small_set / "spk1.scp").values():
+            write_wav(tmp_path / "spk1" / path.rsplit("/", 1)[1], np.zeros(FS), FS)
+        for name in ("wav.scp", "utt2num_samples"):
+            write_table(tmp_path / "test" / name, list(read_table(small_set / name).items()))
+        rows = [(utt, tmp_path / "spk1" / f"{utt}.wav") for utt in read_table(small_set / "wav.scp")]
+        write_table(tmp_path / "test" / "spk1.scp", rows)
+        with pytest.raises(UserError, match=r"SI-SDR \(dB\) is nan, published 5 "):
+            self.run(tmp_path / "test", tmp_path, capsys, {"value": 5, "tolerance": 1})
+
+    @pytest.mark.parametrize("row", [{"system": "A"}, {"test_set": "other"}, {}])
+    def test_other_rows_do_not_count(self, small_set, tmp_path, capsys, row):
+        self.run(small_set, tmp_path, capsys, {"value": 99, **({"tolerance": 0.1} if row else {}), **row})
+        assert "published" not in capsys.readouterr().err
+
+    def test_file_is_read_before_any_work(self, small_set, tmp_path, capsys):
+        with pytest.raises(UserError, match=r"entry 1 \(noisy\): tolerance '0' is not a number above 0"):
+            self.run(small_set, tmp_path, capsys, {"value": 1, "tolerance": 0})
+        assert not (tmp_path / "out").exists()
+
+
 class TestRefusals:
     def test_other_utterances(self, small_set, enhanced, tmp_path):
         rows = list(read_table(enhanced).items())
@@ -222,10 +359,10 @@ class TestRefusals:
             run_score(small_set, tmp_path / "out", metrics="stoi pesq")
         assert not (tmp_path / "out").exists()
 
-    def test_no_references(self, small_set, tmp_path):
-        (tmp_path / "wav.scp").write_text((small_set / "wav.scp").read_text())
-        with pytest.raises(UserError, match="has no spk1.scp; scores need clean"):
-            run_score(tmp_path, tmp_path / "out")
+    def test_no_references_and_no_metric_that_can_do_without(self, unpaired, tmp_path):
+        with pytest.raises(UserError, match="has no spk1.scp, and stoi, si_sdri need clean references; leave this set"):
+            run_score(unpaired, tmp_path / "out", metrics="stoi si_sdri")
+        assert not (tmp_path / "out").exists()
 
     def test_noisy_scores_of_another_list(self, small_set, noisy_scores, enhanced, tmp_path):
         for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
