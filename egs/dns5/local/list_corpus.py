@@ -1,0 +1,121 @@
+"""List DNS5 as source sets, and its test sets as data directories, wherever the archives were unpacked."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import list_test
+
+from senet.bin import prepare, run
+from senet.errors import UserError
+
+CLEAN = (
+    "VocalSet_48kHz_mono",
+    "emotional_speech",
+    "french_speech",
+    "german_speech",
+    "italian_speech",
+    "read_speech",
+    "russian_speech",
+    "spanish_speech",
+    "vctk_wav48_silence_trimmed",
+)
+TESTS = {  # set: folder, and in it, at any depth, the noisy recordings
+    "dev_headset": ("V5_dev_testset", "Track1_Headset/noisy"),
+    "dev_speakerphone": ("V5_dev_testset", "Track2_Speakerphone/noisy"),
+    "blind_headset": ("V5_BlindTestSet", "Track1_Headset/noisy"),
+    "blind_speakerphone": ("V5_BlindTestSet", "Track2_Speakerphone/noisy"),
+    "dns1_no_reverb": ("no_reverb", "noisy"),  # beside clean
+    "dns1_with_reverb": ("with_reverb", "noisy"),
+}
+FOLDERS = {*CLEAN, "noise_fullband", "impulse_responses", *(folder for folder, _ in TESTS.values())}
+ADVICE = """\
+It should hold the unpacked archives:
+  read_speech/book_00000_chp_0009_reader_06709_3_seg_2.wav     clean speech; others: --local_args "--corpora 'NAME ...'"
+  noise_fullband/door_Freesound_validated_349356_0.wav
+  impulse_responses/SLR26/simulated_rirs_48k/smallroom/Room001/Room001-00001.wav
+  V5_dev_testset/Track1_Headset/noisy/...                      for --test_sets dev_headset, dev_speakerphone
+  V5_BlindTestSet/Track1_Headset/noisy/...                     for blind_headset, blind_speakerphone
+  no_reverb/{noisy,clean}/..._fileid_N.wav, with_reverb/...    for dns1_no_reverb, dns1_with_reverb
+Set DNS5=DIR in the environment or in conf/local.conf, or give ./run.sh --dns5 DIR. To fetch them from the challenge's
+server (README.md says how large the parts are): local/download.sh --download true
+The last two are in https://github.com/microsoft/DNS-Challenge, branch interspeech2020/master, datasets/test_set (LFS)."""
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--dns5", type=Path, required=True, help="folder that is searched at any depth")
+    parser.add_argument("--corpora", required=True, help="names of clean corpora, blanks between; all: those there")
+    parser.add_argument("--test_sets", default="", help=f"of {', '.join(TESTS)}; others are passed over")
+    parser.add_argument("--datadir", type=Path, required=True, help="folder for the sets")
+    parser.add_argument("--valid_share", type=float, required=True, help="of speakers, recordings and rooms")
+    parser.add_argument("--test_share", type=float, required=True)
+    for name in ("seed", "nj", "bad_audio", "fingerprint"):
+        parser.add_argument(f"--{name}", required=True, help="as of senet.bin.prepare")
+    return parser
+
+
+def main(argv=None):
+    args = get_parser().parse_args(argv)
+    found = find_folders(args.dns5)
+    corpora = [name for name in CLEAN if name in found] if args.corpora == "all" else args.corpora.split()
+    for name in corpora:
+        if name not in CLEAN:
+            raise UserError(f"--corpora: there is no '{name}'; there are {', '.join(CLEAN)}")
+    tests = [name for name in args.test_sets.split() if name in TESTS]
+    needed = [*(corpora or ["read_speech"]), "noise_fullband", "impulse_responses", *(TESTS[name][0] for name in tests)]
+    if missing := [name for name in dict.fromkeys(needed) if name not in found]:
+        raise UserError(f"--dns5 {args.dns5}: no folder called {', '.join(missing)} in it, at any depth. {ADVICE}")
+    for name in needed:
+        if len(found[name]) > 1:
+            places = " and ".join(map(str, found[name]))
+            raise UserError(f"--dns5 {args.dns5}: '{name}' is there twice, {places}; keep one copy below this folder")
+    for name in tests:
+        list_official(name, found[TESTS[name][0]][0], args)
+    for kind, names in (("speech", corpora), ("noise", ["noise_fullband"]), ("rir", ["impulse_responses"])):
+        list_sources(kind, [found[name][0] for name in names], args)
+
+
+def find_folders(root):
+    """{name: paths} of the folders in FOLDERS, also with an ending such as _mono; what is in them is not searched."""
+    found, seen = {}, set()
+    for here, folders, _ in os.walk(root, followlinks=True):
+        deeper = []
+        for folder in sorted(folders):
+            path = Path(here, folder)
+            name = folder if folder in FOLDERS else folder.removesuffix("_mono")
+            place = (path.stat().st_dev, path.stat().st_ino)
+            if folder.startswith(".") or place in seen:
+                continue
+            seen.add(place)
+            if name in FOLDERS:
+                found.setdefault(name, []).append(path)
+            else:
+                deeper.append(folder)
+        folders[:] = deeper
+    return found
+
+
+def list_official(name, folder, args):
+    place = TESTS[name][1]
+    noisy = sorted(path for path in folder.rglob(place) if path.is_dir())
+    if not noisy:
+        raise UserError(f"{folder}: holds no folder {place}, for --test_sets {name}; unpack its archive again")
+    words = ["--noisy", noisy[0], "--out", args.datadir / name, "--nj", args.nj]
+    if name.startswith("dns1"):
+        words += ["--clean", noisy[0].with_name("clean")]
+    list_test.main(list(map(str, words)))
+
+
+def list_sources(kind, folders, args):
+    train = 1 - args.valid_share - args.test_share
+    split = f"train={train} valid={args.valid_share} test={args.test_share}"
+    words = ["--kind", kind, "--speaker", "dns", "--src", *folders, "--out", args.datadir / kind, "--split", split]
+    for name in ("seed", "nj", "bad_audio", "fingerprint"):
+        words += [f"--{name}", getattr(args, name)]
+    prepare.main(list(map(str, words)))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
