@@ -14,7 +14,7 @@ needs="It should hold the unpacked archives, at any depth:
   clean_trainset_28spk_wav/p226_001.wav ...  noisy_trainset_28spk_wav/...   11572 pairs, 48 kHz
   clean_testset_wav/p232_001.wav ...         noisy_testset_wav/...            824 pairs
   log_trainset_28spk.txt log_testset.txt     noise types and SNRs; can be missing
-They are at Edinburgh DataShare, https://doi.org/10.7488/ds/2117 (CC BY 4.0, 5.3 GB). Say where they are by
+They are at Edinburgh DataShare, https://doi.org/10.7488/ds/2117 (CC BY 4.0, 5.6 GB). Say where they are by
   ./run.sh --corpus_dir DIR, or VOICEBANK_DEMAND=DIR in the environment or in conf/local.conf
 or have them fetched: ./run.sh --local_args '--download true'"
 # shellcheck disable=SC2034 # parse_options.sh prints it
