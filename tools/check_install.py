@@ -35,6 +35,7 @@ PACKAGES = [
     ("matplotlib", "matplotlib", None),
     ("pesq", "pesq", "PESQ scores"),
     ("pystoi", "pystoi", "STOI scores"),
+    ("onnxruntime", "onnxruntime", "DNSMOS scores"),
     ("tensorboard", "tensorboard", "TensorBoard logs"),
     ("pytest", "pytest", "test/run.sh"),
     ("xdist", "pytest-xdist", "test/run.sh"),

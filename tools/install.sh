@@ -146,6 +146,7 @@ fi
 step "4/4 the other packages, and senet itself"
 pip_install -e "${root}[tb,mini,dev]" ||
   failed "pip could not install the packages (pesq is compiled here: it needs a C compiler and Python's headers, Debian: apt-get install gcc python3-dev)"
+pip_install -e "${root}[onnx]" || step "    no onnxruntime for this machine: DNSMOS will be \"not computed\""
 
 "$python" "$root/tools/check_install.py" --quiet >>"$log" 2>&1 9>&- ||
   failed "something does not work; '$python tools/check_install.py' says what. To start afresh: rm -r $prefix"

@@ -68,7 +68,7 @@ def test_cpu_build_where_there_is_no_gpu_and_a_torchaudio_that_imports(house):
     done = run("--active", path=with_nvidia_smi(bin_dir, works=False))
     assert done.returncode == 0, done.stderr
     assert asked(bin_dir)[:2] == ["torch==2.13.0+cpu", "--no-deps torchaudio==2.13.*"]
-    assert asked(bin_dir)[2].endswith("[tb,mini,dev]")
+    assert [line.rpartition("[")[2] for line in asked(bin_dir)[2:]] == ["tb,mini,dev]", "onnx]"]
     lib = bin_dir.parent / "site" / "torchaudio" / "lib"
     assert [p.name for p in lib.iterdir()] == ["_torchaudio.abi3.so.disabled"]
     assert "minutes" in done.stdout and "GB" in done.stdout
@@ -119,13 +119,21 @@ def test_failure_shows_the_log_leaves_no_env_and_can_be_repeated(house):
     assert f"export SENET_PYTHON_DIR={bin_dir}\n" in env_file.read_text()
 
 
+def test_a_machine_without_onnxruntime_has_all_the_rest(house):
+    bin_dir, run = house
+    (bin_dir / "refuses").write_text("[onnx]")
+    done = run("--active")
+    assert done.returncode == 0
+    assert 'DNSMOS will be "not computed"' in done.stdout
+
+
 def test_two_at_once_install_once(house):
     bin_dir, run = house
     script = bin_dir.parents[1] / "tools" / "install.sh"
     env = {**os.environ, "VIRTUAL_ENV": str(bin_dir.parent)}
     both = [subprocess.Popen([script, "--active"], env=env, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [p.wait(timeout=60) for p in both] == [0, 0]
-    assert len(asked(bin_dir)) == 3  # torch, torchaudio, the rest
+    assert len(asked(bin_dir)) == 4  # torch, torchaudio, the rest, onnxruntime
 
 
 @pytest.mark.parametrize(
