@@ -7,9 +7,9 @@ Second line: the names of the columns. Then one line for each mixture:
     spk         speaker
     clean       parts of the speech signal, in order, joined by commas
     noise       parts of the noise signal
-    snr_db      speech to noise, RMS over the whole mixture
+    snr_db      speech (after the rir) to noise, RMS over the whole mixture or, with snr_mode=active, its active parts
     level_db    RMS of the signal named by ``level_of`` in the settings, in dB of full scale, before the peak guard
-    rir         room impulse response, or ``-``
+    rir         room impulse response that the speech is convolved with, or ``-``
     num_samples length of the mixture at the plan's sample rate
 
 A part is ``source@start+length`` (samples at the plan's rate) or ``~n`` (n zeros). ``-`` stands for "none".
