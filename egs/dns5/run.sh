@@ -12,6 +12,7 @@ test_sets=test_synth
 local_args= # further options for local/download.sh and local/data.sh, such as "--corpora all"
 parse_options_known_only=true
 . "$SENET_ROOT/utils/parse_options.sh"
+export DNSMOS_DIR=${DNSMOS_DIR:-$dns5/dnsmos}
 
 exec se.sh --train_set train --valid_set valid --test_sets "$test_sets" --online true --sample_rate 16000 \
   --train_config conf/train_tfgridnet_dl.yaml \

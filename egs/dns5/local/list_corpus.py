@@ -40,7 +40,7 @@ It should hold the unpacked archives:
   no_reverb/{noisy,clean}/..._fileid_N.wav, with_reverb/...    for dns1_no_reverb, dns1_with_reverb
 Set DNS5=DIR in the environment or in conf/local.conf, or give ./run.sh --dns5 DIR. To fetch them from the challenge's
 server (README.md says how large the parts are): local/download.sh --download true
-The last two are in https://github.com/microsoft/DNS-Challenge, branch interspeech2020/master, datasets/test_set (LFS)."""
+The last two are in https://github.com/microsoft/DNS-Challenge, branch interspeech2020/master: datasets/test_set"""
 
 
 def get_parser():
