@@ -14,12 +14,13 @@ the files. With ``on_clip=none`` samples beyond 16 bit are clipped, and counted.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from senet.data.stored import fault
-from senet.dsp.level import active_rms, from_db, rms
+from senet.dsp.level import active_rms, from_db, mean_products, rms
 from senet.dsp.reverb import early_part, reverberate
 from senet.errors import UserError
 
@@ -74,7 +75,7 @@ def mix(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"):
     return _add(speech, noise, gains, peak, on_clip)
 
 
-def mix_to_level(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all", *, target=None, measure=rms):
+def mix_to_level(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all", *, target=None, measure=None):
     """Mix two signals at an SNR, with their sum at a level.
 
     Args:
@@ -82,12 +83,15 @@ def mix_to_level(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"
         snr_db: ``measure`` of speech over ``measure`` of noise, dB.
         level_db: RMS of noisy, dB of full scale, before the peak guard.
         target: float (N,), the part of ``speech`` that "clean" shall be; "noise" then is all the rest of noisy.
-        measure: function of a signal, its amplitude for the SNR.
+        measure: function of a signal, its amplitude for the SNR; None: RMS.
     Returns:
         as ``mix``.
     """
-    ratio = measure(speech) / measure(noise) * from_db(-snr_db)
-    gain = from_db(level_db) * FULL_SCALE / rms(speech + noise * ratio)
+    speech_power, noise_power, product = mean_products(speech, noise)
+    ratio = measure(speech) / measure(noise) if measure else math.sqrt(speech_power / noise_power)
+    ratio *= from_db(-snr_db)
+    power = speech_power + 2 * ratio * product + ratio**2 * noise_power  # of their sum
+    gain = from_db(level_db) * FULL_SCALE / math.sqrt(max(power, 0.0))
     if target is None:
         return _add(speech, noise, [gain, gain * ratio], peak, on_clip)
     return _add(target, speech - target + noise * ratio, [gain, gain], peak, on_clip)
@@ -95,16 +99,27 @@ def mix_to_level(speech, noise, snr_db, level_db, peak=0.99, on_clip="scale_all"
 
 def _add(speech, noise, gains, peak, on_clip):
     """What ``mix`` returns, of two signals and their gains."""
-    if on_clip == "scale_all":
-        largest = max(float(np.abs(x).max()) for s, n in _blocks(speech, noise, gains) for x in (s + n, s, n))
-        if largest >= peak * FULL_SCALE:
-            gains = [gain * peak * FULL_SCALE / largest for gain in gains]
+    limit = peak * FULL_SCALE if on_clip == "scale_all" else math.inf
+    bound = sum(gain * _largest(x) for x, gain in zip((speech, noise), gains, strict=True))
+    if bound * (1 + 1e-6) > limit:  # else there is no need to look at each sample
+        largest = max(_largest(x) for s, n in _blocks(speech, noise, gains) for x in (s + n, s, n))
+        if largest >= limit:
+            gains = [gain * limit / largest for gain in gains]
     stored, clipped, start = np.empty((3, len(speech)), np.int16), 0, 0
     for s, n in _blocks(speech, noise, gains):
-        s, n = np.rint(s), np.rint(n)
-        clipped += store((s + n, s, n), stored[:, start : start + len(s)])
+        np.rint(s, out=s), np.rint(n, out=n)
+        noisy, clean, rest = out = stored[:, start : start + len(s)]
+        if limit < FULL_SCALE - 2:  # rounding cannot lead out of 16 bit
+            clean[:], rest[:] = s, n
+            np.add(clean, rest, out=noisy)
+        else:
+            clipped += store((s + n, s, n), out)
         start += len(s)
     return stored, clipped
+
+
+def _largest(x):
+    return max(float(x.max()), -float(x.min()))
 
 
 def _blocks(speech, noise, gains):
@@ -150,7 +165,7 @@ class Mixer:
             if value not in known:
                 raise UserError(f"plan: {name}={value} is not known here; it was made by a newer senet")
         self.early = settings.get("target") == "early"
-        self.measure = rms
+        self.measure = None
         if settings.get("snr_mode") == "active":
             self.measure = functools.partial(active_rms, sample_rate=speech.sample_rate)
 

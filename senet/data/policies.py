@@ -28,7 +28,7 @@ import numpy as np
 
 from senet.data.mixing import assemble
 from senet.data.plan import Line, Part, silence
-from senet.dsp.level import rms_db
+from senet.dsp.level import is_quieter, rms_db
 from senet.errors import UserError
 
 MAX_DRAWS = 1000  # silent crops in a row before we say that the sources are unusable
@@ -93,7 +93,7 @@ class _Policy:
         return f"{spk}-noisy{number:06d}_SNRdb_{snr:.2f}", spk
 
     def _is_quiet(self, x):
-        return rms_db(x) < self.min_rms_db
+        return is_quieter(x, self.min_rms_db)
 
     def _too_quiet(self, sources):
         return UserError(

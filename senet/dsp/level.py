@@ -18,11 +18,30 @@ def mean_square(x):
     not depend on the order in which a processor adds: a gain derived from it is the same on every machine.
     """
     x = np.asarray(x)
-    exponent, total = _exponent(x), 0
-    for i in range(0, len(x), _BLOCK):
-        steps = _steps(x[i : i + _BLOCK], exponent)
-        total += int(np.dot(steps, steps))
+    exponent = _exponent(x)
+    total = sum(int(np.dot(steps, steps)) for steps in _blocks(x, exponent))
     return math.ldexp(total / len(x), 2 * (exponent - BITS)) if total else 0.0
+
+
+def mean_products(x, y):
+    """Means of ``x * x``, ``y * y`` and ``x * y`` of two signals (N,), each as exact as ``mean_square``."""
+    exponents, totals = (_exponent(x), _exponent(y)), [0, 0, 0]
+    for a, b in zip(_blocks(x, exponents[0]), _blocks(y, exponents[1]), strict=True):
+        for i, (left, right) in enumerate(((a, a), (b, b), (a, b))):
+            totals[i] += int(np.dot(left, right))
+    shifts = 2 * exponents[0], 2 * exponents[1], sum(exponents)
+    return [math.ldexp(n / len(x), shift - 2 * BITS) for n, shift in zip(totals, shifts, strict=True)]
+
+
+def _blocks(x, exponent):
+    """``_steps`` of ``x`` piece by piece, each until the next is asked for: nothing leaves the processor's cache."""
+    small, large, scale = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK), x.dtype.type(2.0 ** (BITS - exponent))
+    for i in range(0, len(x), _BLOCK):
+        block = x[i : i + _BLOCK]
+        steps, wide = small[: len(block)], large[: len(block)]
+        np.rint(np.multiply(block, scale, out=steps), out=steps)
+        wide[:] = steps
+        yield wide
 
 
 def _exponent(x):
@@ -58,6 +77,13 @@ def rms_db(x):
     """RMS of ``x`` in dB of full scale; -inf for silence."""
     power = mean_square(x)
     return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+def is_quieter(x, db):
+    """Whether ``rms_db(x) < db``; the exact sum is needed only near the limit."""
+    limit = len(x) * 10 ** (db / 10)
+    rough = sum(float(np.dot(x[i : i + _BLOCK], x[i : i + _BLOCK])) for i in range(0, len(x), _BLOCK))
+    return rough < limit if abs(rough - limit) > 0.01 * limit else rms_db(x) < db
 
 
 def from_db(db):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from senet.dsp.level import active_rms, from_db, mean_square, rms, rms_db
+from senet.dsp.level import active_rms, from_db, is_quieter, mean_products, mean_square, rms, rms_db
 
 
 def test_agrees_with_the_plain_formula():
@@ -47,3 +47,21 @@ def test_pauses_do_not_lower_the_active_level():
     silent = np.zeros(32000, np.float32)
     assert active_rms(np.concatenate([x, silent]), 16000) == rms(x)
     assert active_rms(silent, 16000) == 0.0
+
+
+def test_products_of_two_signals_are_those_of_their_sum():
+    rng = np.random.default_rng(0)
+    x, y = (gain * rng.standard_normal(20001).astype(np.float32) for gain in (np.float32(0.1), np.float32(3)))
+    xx, yy, xy = mean_products(x, y)
+    assert xx == mean_square(x) and yy == mean_square(y)
+    assert math.isclose(xx + yy + 2 * xy, mean_square(x + y), rel_tol=1e-5)
+    assert mean_products(x, y) == mean_products(x[::-1], y[::-1])
+    assert mean_products(x, np.zeros_like(x)) == [xx, 0, 0]
+
+
+def test_quieter_is_decided_by_the_exact_level():
+    x = np.random.default_rng(0).standard_normal(30000).astype(np.float32) * 0.01
+    level = rms_db(x)
+    assert not is_quieter(x, level) and is_quieter(x, np.nextafter(level, 0))
+    assert is_quieter(x, -20) and not is_quieter(x, -60)
+    assert is_quieter(np.zeros(5, np.float32), -300) and not is_quieter(np.zeros(5, np.float32), -math.inf)
