@@ -21,7 +21,6 @@ from senet.dsp.level import ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB, BITS, from_db
 from senet.dsp.reverb import early_part
 
 SIGNALS = ("noisy", "clean", "noise")
-_STEP = np.float32(1 / FULL_SCALE)
 
 
 class Mixtures(Stream):
@@ -35,8 +34,8 @@ class Mixtures(Stream):
         on_device: mix in ``finish``.
         options: as for ``Stream``.
 
-    A batch holds noisy, clean, noise: float32 (B, N), on the 16-bit grid, and lengths: int64 (B,); with ``on_device``
-    only after ``finish``.
+    After ``finish`` a batch holds noisy, clean, noise: float32 (B, N), on the 16-bit grid, and lengths: int64 (B,).
+    Before, it holds what is smaller to hand over: the 16 bits, or with ``on_device`` what they are made of.
     """
 
     unit = "mixture"
@@ -63,7 +62,7 @@ class _Mixed:
     def read(self, i, rng):
         line, start, length = self._draw(i, rng)
         stored, _ = self.mixer.render(line)
-        return Item(dict(zip(SIGNALS, stored[:, start : start + length], strict=True)), length, line.utt)
+        return Item({"mixed": stored[:, start : start + length]}, length, line.utt)
 
     def _draw(self, i, rng):
         """(line, start, length) of mixture ``i`` and the part of it that is used."""
@@ -72,16 +71,16 @@ class _Mixed:
         return line, *draw_crop(rng, line.num_samples, self.crop)
 
     def collate(self, items):
+        """mixed: int16 (3, B, N) of noisy, clean, noise, zero-padded; lengths (B,)."""
         lengths = np.array([item.length for item in items])
-        shape = len(items), self.crop or lengths.max()
-        batch = {name: np.zeros(shape, np.float32) for name in SIGNALS}
+        mixed = np.empty((3, len(items), self.crop or lengths.max()), np.int16)
         for row, item in enumerate(items):
-            for name, stored in item.signals.items():
-                np.multiply(stored, _STEP, out=batch[name][row, : item.length])
-        return batch | {"lengths": lengths}
+            mixed[:, row, : item.length] = item.signals["mixed"]
+            mixed[:, row, item.length :] = 0
+        return {"mixed": mixed, "lengths": lengths}
 
     def finish(self, batch):
-        return batch
+        return _finished(batch, batch["mixed"] * (1 / FULL_SCALE))
 
 
 class _Parts(_Mixed):
@@ -123,16 +122,18 @@ class _Parts(_Mixed):
         size = self.crop or mixed.shape[-1]
         places = batch["start"][:, None] + torch.arange(size, device=mixed.device)
         inside = places < (batch["start"] + batch["lengths"])[:, None]
-        parts = mixed.gather(2, places.clamp(max=mixed.shape[-1] - 1).expand(3, -1, -1)) * inside
-        kept = {name: batch[name] for name in ("ids", "lengths", "skipped")}
-        return kept | dict(zip(SIGNALS, parts, strict=True))
+        return _finished(batch, mixed.gather(2, places.clamp(max=mixed.shape[-1] - 1).expand(3, -1, -1)) * inside)
+
+
+def _finished(batch, signals):
+    return {name: batch[name] for name in ("ids", "lengths", "skipped")} | dict(zip(SIGNALS, signals, strict=True))
 
 
 def _padded(rows):
     """float32 (B, longest)."""
-    out = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    out = np.empty((len(rows), max(map(len, rows))), np.float32)
     for row, x in zip(out, rows, strict=True):
-        row[: len(x)] = x
+        row[: len(x)], row[len(x) :] = x, 0
     return out
 
 
@@ -177,17 +178,18 @@ def mix_batch(
         speech = torch.where(wet, _reverberate(speech, rir) * inside, speech)
     first_level, second_level = levels[:, :1], levels[:, 1:]
     if level_of == "clean":
-        gains = [
-            first_level * FULL_SCALE / _rms(speech, total),
-            second_level * FULL_SCALE / _rms(noise, total),
-        ]
+        power, noise_power, _ = _products(speech, noise, total)
+        gains = [first_level * FULL_SCALE / power.sqrt(), second_level * FULL_SCALE / noise_power.sqrt()]
     else:
-        ratio = _rms(speech, total, frame) / _rms(noise, total, frame) * second_level
-        added = noise * ratio.float()
-        gain = first_level * FULL_SCALE / _rms(speech + added, total)
+        power, noise_power, product = _products(speech, noise, total)
+        if frame:
+            ratio = _active_rms(speech, total, frame) / _active_rms(noise, total, frame) * second_level
+        else:
+            ratio = (power / noise_power).sqrt() * second_level
+        gain = first_level * FULL_SCALE / (power + 2 * ratio * product + ratio**2 * noise_power).sqrt()
         gains = [gain, gain * ratio]
         if early_target:
-            noise = torch.where(wet, speech - target + added, noise)
+            noise = torch.where(wet, speech - target + noise * ratio.float(), noise)
             speech, gains[1] = torch.where(wet, target, speech), torch.where(wet, gain, gains[1])
     clean, rest = (x * gain.float() for x, gain in zip((speech, noise), gains, strict=True))
     if peak is not None:
@@ -209,21 +211,27 @@ def _reverberate(x, rir):
     return torch.fft.irfft(spectra, size)[:, : x.shape[1]].float()
 
 
-def _rms(x, total, frame=None):
-    """``rms`` of the first ``total`` samples of each row, or ``active_rms`` over frames: float64 (B, 1).
-
-    By the same whole numbers as in ``senet.dsp.level``, so that the sums are exact on any device; nan for silence.
-    """
+def _steps(x):
+    """int64 whole numbers of each row as in ``senet.dsp.level``, so that sums are exact on any device; and their unit,
+    float64 (B, 1): nan for silence."""
     largest = x.abs().amax(1, True)
     unit = largest / torch.frexp(largest).mantissa  # the power of 2 above it, exactly
-    squares = (x / unit * 2**BITS).round().long().square()
-    if frame is None:
-        power = squares.sum(1, True) / total[:, None].double()
-    else:
-        squares = torch.nn.functional.pad(squares, (0, -x.shape[1] % frame)).unflatten(1, (-1, frame)).sum(2)
-        starts = frame * torch.arange(squares.shape[1], device=x.device)
-        lengths = (total[:, None] - starts).clamp(0, frame)
-        powers = squares / lengths.clamp(min=1).double()
-        active = (powers >= powers.amax(1, True) * 10 ** (-ACTIVE_RANGE_DB / 10)) & (lengths > 0)
-        power = (squares * active).sum(1, True) / (lengths * active).sum(1, True).double()
-    return power.sqrt() * unit.double() / 2**BITS
+    return (x / unit * 2**BITS).round().long(), unit.double() / 2**BITS
+
+
+def _products(x, y, total):
+    """As ``mean_products`` of the first ``total`` samples of each row: three of float64 (B, 1)."""
+    (a, left), (b, right) = _steps(x), _steps(y)
+    pairs = ((a * a, left * left), (b * b, right * right), (a * b, left * right))
+    return [steps.sum(1, True) / total[:, None].double() * unit for steps, unit in pairs]
+
+
+def _active_rms(x, total, frame):
+    """As ``active_rms``, of frames of so many samples: float64 (B, 1)."""
+    steps, unit = _steps(x)
+    squares = torch.nn.functional.pad(steps.square(), (0, -x.shape[1] % frame)).unflatten(1, (-1, frame)).sum(2)
+    starts = frame * torch.arange(squares.shape[1], device=x.device)
+    lengths = (total[:, None] - starts).clamp(0, frame)
+    powers = squares / lengths.clamp(min=1).double()
+    active = (powers >= powers.amax(1, True) * 10 ** (-ACTIVE_RANGE_DB / 10)) & (lengths > 0)
+    return ((squares * active).sum(1, True) / (lengths * active).sum(1, True).double()).sqrt() * unit

@@ -3,10 +3,11 @@
 Each makes batches of 10 s mixtures of the same generated 16 kHz sources (wav; speech of about 15 s, noise of about
 10 s, responses of about 0.6 s), without and with a room impulse response in every mixture.
 
-    senet   policy dns: draw, read, mix, store as 16 bit, collate (senet.data.online)
+    senet   policy dns: draw, read, mix to 16 bit, collate, turn into float32 (senet.data.online)
     parts   the same, but only read: what is left for a loading process with --mix_device gpu
     dns     what noisyspeech_synthesizer_singleprocess.py of the DNS challenges does for a file, with its defaults, as a
-            Dataset: whole files in double precision, activity of the speech, its mixer, its checks
+            Dataset: whole files in double precision, activity of the speech, its mixer, its checks. Kind to it: numpy
+            takes the place of the built-in any() and max() over samples, and of arrays that grow frame by frame
     plain   what one writes in ten lines: soundfile reads a crop, numpy scales, scipy.signal.fftconvolve
     limit   no mixing: os.pread of the bytes that senet's mixtures are made of, from the page cache
 
@@ -142,7 +143,7 @@ def audioread(path):
 
 
 def is_clipped(audio, threshold=0.99):
-    return any(abs(audio) > threshold)
+    return (np.abs(audio) > threshold).any()
 
 
 def normalize(audio, target_level=-25):
@@ -178,14 +179,14 @@ def active_rms(clean, noise, window_ms=100, threshold=-50):
     for start in range(0, len(noise), size):
         clean_part, noise_part = clean[start : start + size], noise[start : start + size]
         if (noise_part**2).mean() ** 0.5 > threshold:
-            noise_frames = np.append(noise_frames, noise_part)
-            clean_frames = np.append(clean_frames, clean_part)
-    return (clean_frames**2).mean() ** 0.5, (noise_frames**2).mean() ** 0.5
+            noise_frames.append(noise_part)
+            clean_frames.append(clean_part)
+    return tuple((np.concatenate(frames) ** 2).mean() ** 0.5 for frames in (clean_frames, noise_frames))
 
 
 def segmental_snr_mixer(clean, noise, snr, target_level):
-    clean = clean / (max(abs(clean)) + EPS)
-    noise = noise / (max(abs(noise)) + EPS)
+    clean = clean / (np.abs(clean).max() + EPS)
+    noise = noise / (np.abs(noise).max() + EPS)
     rms_clean, rms_noise = active_rms(clean, noise)
     clean, noise = normalize(clean), normalize(noise)
     noise = noise * (rms_clean / (10 ** (snr / 20)) / (rms_noise + EPS))
@@ -193,7 +194,7 @@ def segmental_snr_mixer(clean, noise, snr, target_level):
     scale = 10 ** (target_level / 20) / ((noisy**2).mean() ** 0.5 + EPS)
     noisy, clean, noise = noisy * scale, clean * scale, noise * scale
     if is_clipped(noisy):
-        largest = max(abs(noisy)) / (0.99 - EPS)
+        largest = np.abs(noisy).max() / (0.99 - EPS)
         noisy, clean, noise = noisy / largest, clean / largest, noise / largest
     return noisy, clean, noise
 
@@ -294,7 +295,7 @@ def ways_of(root, seconds, rir, items, workers):
 
     context = "fork" if workers else None
     ways = {
-        "senet": lambda: ours.loader(0, num_workers=workers),
+        "senet": lambda: map(ours.finish, ours.loader(0, num_workers=workers)),
         "parts": lambda: parts.loader(0, num_workers=workers),
         "dns": plainly(DnsWay(root, seconds, rir, items)),
         "plain": plainly(Plain(root, seconds, rir, items)),
