@@ -12,7 +12,7 @@ names=(download data mix feats train enhance score report)
 stage=0                # the first stage to run, by number or name
 stop_stage=7           # the last one
 list=false             # print the state of each stage, run nothing
-dry_run=false          # print what would run and the disk it needs, run nothing
+dry_run=false          # print what would run and the disk it needs, run nothing; exit status 1 where a disk has too little
 force=false            # repeat the chosen stages even if they are done
 skip_data_prep=false   # leave out stages 0 to 3
 skip_train=false       # stage 4
@@ -25,10 +25,12 @@ train_set=train
 valid_set=valid
 test_sets="test"
 sample_rate=16000
+online=false           # mix the training set while training, by its config, instead of storing it
 feats_type=raw         # raw or stft for a training; fbank, Kaldi's, for other programs
 train_config=
 tag=                   # the experiment is called after the config, and the tag where there is one
 metrics="pesq_wb stoi si_sdr"
+expected=              # published.yaml: the noisy input has to score as it says before anything is trained
 score_checkpoints=0    # so many of the last checkpoints that the training keeps (keep_last) are enhanced with and scored, too
 datadir=data
 dumpdir=dump
@@ -54,9 +56,11 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --ngpu $ngpu, --num_threads $num_threads, --num_workers $num_workers     GPUs, CPU threads and data loading processes of the training
   --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
   --sample_rate $sample_rate             Hz; 16k is understood, too
+  --online $online                  mix the training set while training, by its config, instead of storing it
   --feats_type $feats_type                what training reads: raw or stft; fbank (to stage 3) makes Kaldi's features, for other programs
   --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
   --metrics "$metrics"
+  --expected '$expected'             published.yaml: the noisy input has to score as it says before anything is trained
   --score_checkpoints $score_checkpoints           enhance and score with each of so many last checkpoints, too, which the training's keep_last keeps:
                                   the table gets their mean and standard deviation
   --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
@@ -75,61 +79,24 @@ END
 . ./cmd.sh
 
 stage_py() { python3 -S "$SENET_ROOT/utils/stage.py" "$@"; } # -S: it starts in half the time
+disk_py() { python3 -S "$SENET_ROOT/utils/disk.py" "$@"; }
 
-stage_number() { # a stage's number, from its number or name
-  local k
-  for k in "${!names[@]}"; do
-    if [ "$1" = "$k" ] || [ "$1" = "${names[k]}" ]; then echo "$k"; return; fi
-  done
-  die "there is no stage '$1': 0 to 7, or ${names[*]}"
-}
-stage=$(stage_number "$stage")
-stop_stage=$(stage_number "$stop_stage")
-[ "$stage" -le "$stop_stage" ] || die "--stage $stage (${names[stage]}) comes after --stop_stage $stop_stage (${names[stop_stage]})"
-for name in nj num_threads; do
-  [[ ${!name} =~ ^[1-9][0-9]*$ ]] || die "--$name '${!name}': a whole number from 1 upwards is needed"
-done
-for name in ngpu num_workers score_checkpoints; do
-  [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name '${!name}': a whole number is needed"
-done
-[[ $sample_rate =~ ^[1-9][0-9]*(\.[0-9]+)?[kK]?$ ]] || die "--sample_rate '$sample_rate': not a rate such as 16000 or 16k"
-[[ $sample_rate != *[kK] ]] || sample_rate=$(awk "BEGIN { print 1000 * ${sample_rate%[kK]} }") # one spelling, so that stages compare
-[[ $feats_type =~ ^(raw|stft|fbank)$ ]] || die "--feats_type '$feats_type': it is raw, stft or fbank"
-if [ "$feats_type" = fbank ] && [ "$stage" -le 4 ] && [ "$stop_stage" -ge 4 ] && ! $skip_train; then
-  die "--feats_type fbank: there is no training on it, only on raw and stft; '--stop_stage feats' makes it for other programs"
-fi
-for name in datadir dumpdir expdir; do
-  [ -n "${!name}" ] || die "--$name is empty: it names a folder"
-  [[ ${!name} != -* ]] || die "--$name '${!name}': a folder's name cannot begin with '-'"
-done
-for name in tag datadir dumpdir expdir results; do # they become part of command lines
-  [[ ${!name} != *[]\[\;\&\|\<\>\$\`\"\'\\\(\)\{\}\*\?\!\#\~[:space:]]* ]] \
-    || die "--$name '${!name}': use letters, digits and ._-/+=@ in it"
-done
-[[ $tag != */* ]] || die "--tag '$tag': no '/' in it, since it is part of a folder's name"
-[ -f "$train_config" ] || die "--train_config: no file '$train_config'; there are: $(echo conf/train*.yaml)"
+given=(stage stop_stage skip_train nj ngpu num_threads num_workers train_set valid_set test_sets sample_rate online feats_type
+  train_config tag expected score_checkpoints datadir dumpdir expdir num_clips results)
+settled=$(for name in "${given[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done \
+  | python3 -S "$SENET_ROOT/utils/options.py" "${names[@]}") || exit 1
+read -r stage stop_stage sample_rate <<< "$settled" # numbers, so that stages compare
 exp=$expdir/$(basename "$train_config" .yaml)${tag:+_$tag}
 : "${results:=${expdir%"${expdir##*/}"}RESULTS.md}"
-mapfile -t all_sets < <(tr -s ' ' '\n' <<< "$train_set $valid_set $test_sets" | awk 'NF && !seen[$0]++')
-for word in $num_clips; do
-  [[ " ${all_sets[*]} " == *" ${word%%=*} "* && $word == *=* ]] || die "--num_clips '$word': not SET=N with a set of ${all_sets[*]}"
-done
-
-words() { # words OPTION TEXT: splits the text as a shell does, into the array OPTION_words (--local_args: local_words)
-  local split
-  [ -n "$2" ] || return 0
-  split=$(stage_py words "$2") || die "--$1 \"$2\": cannot be split into words as in a shell"
-  mapfile -t "${1%_args}_words" <<< "$split"
-}
+stored_set=$train_set # where the training set is stored: not when it is mixed while training
+! $online || stored_set=
 
 corpus_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
-words corpus "$corpus"
-words local_args "$local_args"
-words mix_args "$mix_args"
-words feats_args "$feats_args"
-words train_args "$train_args"
-words enhance_args "$enhance_args"
-words score_args "$score_args"
+for name in corpus {local,mix,feats,train,enhance,score}_args; do # split as a shell does: --local_args into local_words
+  [ -n "${!name}" ] || continue
+  split=$(stage_py words "${!name}") || die "--$name \"${!name}\": cannot be split into words as in a shell"
+  mapfile -t "${name%_args}_words" <<< "$split"
+done
 
 # Runs a command so that a signal to this script ends it at once, not only after the command.
 child=
@@ -165,6 +132,19 @@ trap ended EXIT
 # unit NAME ROOT "OUTPUTS" WORK DESCRIPTION...: calls the function WORK, unless that is done already. NAME and
 # ROOT say where the state is kept, DESCRIPTION (options of stage.py) on what the result depends.
 declare -A pending # folders that will change, when nothing is run
+declare -A said    # of a unit, "mix dump/raw/train": what its command says of the disk it needs
+needs=()           # the same for disk.py: a line for each unit that is not done
+ask() { # ask UNIT FOLDER STATE COMMAND...
+  said["$1 $2"]=$("${@:4}" 2>&1 | tail -n 1) || true
+  needs+=("$k ${names[k]}"$'\t'"$2"$'\t'"$3"$'\t'"${said["$1 $2"]}")
+}
+fits() { # refuses stage k where the disk that it needs, as far as is known, is not there
+  local dry_run=true needs=()
+  local -A pending=() said=()
+  "stage_${names[k]}" > /dev/null
+  printf '%s\n' "${needs[@]}" | disk_py check
+}
+
 unit() {
   local name=$1 root=$2 outputs=$3 work=$4 state code=0 word
   shift 4
@@ -174,10 +154,10 @@ unit() {
       if [[ $state == done* && -n $word && -n ${pending[$word]:-}${pending[${word%/*}]:-} ]]; then state="stale: depends on $word"; fi
     done
     if [[ $work == train && $state == "stale: depends on "* ]]; then state="refused: trained on other data (${state#*on } changes); choose --tag NAME, or --force"; fi
-    if $force && [[ $state == done* || $state == refused* ]]; then state="stale: --force"; fi
+    if [[ -n $forced && ($state == done* || $state == refused*) ]]; then state="stale: --force"; fi
     [[ $state == done* ]] || pending[$root]=1
     printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$state"
-    if $dry_run && [ "$work" = mix ] && [[ $state != done* && $state != missing* ]]; then mix --dry_run; fi
+    if $dry_run && [[ $state != done* && $state != refused* ]]; then ask "$name" "$root" "$state" "$work"; fi
     return
   fi
   busy=("$name" "$root" "$@")
@@ -205,31 +185,40 @@ array() {
 }
 
 stage_download() {
+  [ -f local/download.sh ] || return 0
   if $list || $dry_run; then
-    [ ! -f local/download.sh ] || echo "$k download  local/download.sh skips what is there"
+    echo "$k download  local/download.sh skips what is there"
+    ! $dry_run || ask download "" new bash local/download.sh "${local_words[@]}" --dry_run true
     return
   fi
-  if [ -f local/download.sh ]; then
-    log "stage $k: local/download.sh"
-    run bash local/download.sh "${local_words[@]}"
-  fi
+  log "stage $k: local/download.sh"
+  run bash local/download.sh "${local_words[@]}"
 }
 
 stage_data() {
   unit data "$datadir" "" data --option "$local_args" --corpus "${corpus_words[@]}"
 }
-data() { run bash local/data.sh --datadir "$datadir" --nj "$nj" "${local_words[@]}"; }
+data() {
+  if $dry_run; then echo "lists only, some 500 bytes for each recording"; return; fi
+  run bash local/data.sh --datadir "$datadir" --nj "$nj" "${local_words[@]}"
+}
+
+from=() clips=
+mixed_from() { # mixed_from SET: what the set depends on, as options of unit, into `from`; its size into `clips`
+  local sets
+  [ -f "conf/mix_$1.yaml" ] || die "conf/mix_$1.yaml: missing; it says how the set '$1' is made"
+  clips=$(tr ' ' '\n' <<< "$num_clips" | sed -n "s/^$1=//p" | tail -n 1)
+  sets=$(stage_py sources "conf/mix_$1.yaml" "$datadir" "$mix_args")
+  # shellcheck disable=SC2206
+  from=(--input '' "conf/mix_$1.yaml" --input "1 (data)" $sets --option "$sample_rate" --option "$mix_args" --option "$clips")
+}
 
 stage_mix() {
-  local set root clips sets
-  for set in "${all_sets[@]}"; do
+  local set root
+  for set in $(tr -s ' ' '\n' <<< "$stored_set $valid_set $test_sets" | awk 'NF && !seen[$0]++'); do
     root=$dumpdir/raw/$set
-    [ -f "conf/mix_$set.yaml" ] || die "conf/mix_$set.yaml: missing; it says how the set '$set' is made"
-    clips=$(tr ' ' '\n' <<< "$num_clips" | sed -n "s/^$set=//p" | tail -n 1)
-    sets=$(stage_py sources "conf/mix_$set.yaml" "$datadir" "$mix_args")
-    # shellcheck disable=SC2086
-    unit mix "$root" "plan.tsv wav.scp spk1.scp utt2num_samples" mix \
-      --input '' "conf/mix_$set.yaml" --input "1 (data)" $sets --option "$sample_rate" --option "$mix_args" --option "$clips"
+    mixed_from "$set"
+    unit mix "$root" "plan.tsv wav.scp utt2num_samples" mix "${from[@]}"
   done
 }
 mix() {
@@ -240,10 +229,13 @@ mix() {
   array "$root/plan.tsv" 128 "$root/logdir/mix.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
+samples() { # those of the set that `set` names, into `samples`
+  samples=$(disk_py samples "$dumpdir/raw/$set" "${said["mix $dumpdir/raw/$set"]:-}")
+}
 
 stage_feats() {
   local set root
-  for set in "$train_set" "$valid_set"; do
+  for set in $stored_set $valid_set; do
     root=$dumpdir/$feats_type/$set
     unit feats "$root" "wav.scp utt2num_samples" feats --option "$feats_type" --option "$feats_args" \
       --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/utt2num_samples" "$dumpdir/raw/$set/.stages/mix.json"
@@ -251,23 +243,44 @@ stage_feats() {
 }
 feats() {
   local command=(python -m senet.bin.feats --feats_type "$feats_type" --src "$dumpdir/raw/$set" --out "$root" "${feats_words[@]}")
+  if $dry_run; then samples && "${command[@]}" --sample_rate "$sample_rate" --dry_run "$samples"; return; fi
   array "$dumpdir/raw/$set/wav.scp" 128 "$root/logdir/feats.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
 stage_train() {
   local train=$dumpdir/$feats_type/$train_set valid=$dumpdir/$feats_type/$valid_set maker="3 (feats)"
+  [ -z "$expected" ] || check_noisy
   [ "$feats_type" != raw ] || maker="2 (mix)"
+  if $online; then
+    train=conf/mix_$train_set.yaml
+    mixed_from "$train_set"
+  else
+    from=(--input "$maker" "$train/wav.scp" --input "3 (feats)" "$train/.stages/feats.json")
+  fi
   unit train "$exp" "checkpoints/index.json config.yaml" train --experiment --option "$train_args" --input '' "$train_config" \
-    --input "$maker" "$train/wav.scp" "$valid/wav.scp" --input "3 (feats)" "$train/.stages/feats.json" "$valid/.stages/feats.json"
+    "${from[@]}" --input "$maker" "$valid/wav.scp" --input "3 (feats)" "$valid/.stages/feats.json"
 }
+check_noisy() { # the input scores as is published, or else nothing is trained on it
+  local set root noisy enhanced forced=
+  for set in $test_sets; do
+    score_noisy
+    unit check "$noisy" "" check --input '' "$expected" --input "6 (score)" "$noisy/summary.json"
+  done
+}
+check() { $dry_run || score --expected "$expected"; }
 train() {
-  local log=$exp/logdir/train.log
+  local log=$exp/logdir/train.log online_words=() split
+  if $dry_run; then python -m senet.bin.model_info --disk --config "$train_config" "${train_words[@]}"; return; fi
+  if $online; then
+    split=$(stage_py mix_conf "$mix_args${clips:+ --num_clips $clips}")
+    mapfile -t online_words <<< "--data"$'\n'"$datadir${split:+$'\n'$split}"
+  fi
   rm -f "$log"
   # shellcheck disable=SC2154
   $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" python -m senet.bin.train --config "$train_config" \
     --train "$train" --valid "$valid" --feats_type "$feats_type" --expdir "$exp" --ngpu "$ngpu" \
-    --num_threads "$num_threads" --num_workers "$num_workers" "${train_words[@]}" &
+    --num_threads "$num_threads" --num_workers "$num_workers" "${online_words[@]}" "${train_words[@]}" &
   child=$!
   tail --pid="$child" -n +1 -F "$log" 2> /dev/null & # shows how it goes
   wait "$child"
@@ -307,37 +320,45 @@ stage_enhance() {
 }
 enhance() {
   local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "$exp" "${enhance_words[@]}")
-  local train_cmd=${decode_cmd:?}
+  local train_cmd=${decode_cmd:?} samples
+  if $dry_run; then samples && echo "$((2 * samples)) bytes"; return; fi
   [ "$system" = "$exp" ] || command+=(--checkpoint "${checkpoint_of[$system]}")
   array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/enhance.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
 
-stage_score() { # the unprocessed input is scored like a system
+stage_score() {
   local set system root noisy enhanced
   find_systems
   for set in $test_sets; do
-    noisy=$expdir/noisy/enhanced_$set
-    root=$noisy enhanced=$dumpdir/raw/$set/wav.scp
-    unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" \
-      "$dumpdir/raw/$set/.stages/mix.json"
+    score_noisy
     for system in "${systems[@]}"; do
-      root=$system/enhanced_$set enhanced=$root/wav.scp
-      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" --input "5 (enhance)" "$root/wav.scp" "$root/.stages/enhance.json" \
-        --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+      root=$system/enhanced_$set enhanced=$system/enhanced_$set/wav.scp
+      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" \
+        --input "5 (enhance)" "$enhanced" "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
     done
   done
 }
-score() {
+score_noisy() { # the unprocessed input of a set is scored like a system
+  noisy=$expdir/noisy/enhanced_$set root=$expdir/noisy/enhanced_$set enhanced=$dumpdir/raw/$set/wav.scp
+  unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" \
+    --input "2 (mix)" "$enhanced" "$dumpdir/raw/$set/.stages/mix.json"
+}
+score() { # with further words it only collects
   local command=(python -m senet.bin.score --enhanced "$enhanced" --ref "$dumpdir/raw/$set" --out "$root" --metrics "$metrics"
     "${score_words[@]}")
+  if $dry_run; then echo "0 bytes"; return; fi
   if [ "$root" != "$noisy" ]; then command+=(--noisy_scores "$noisy"); fi
-  array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/score.JOB.log" "${command[@]}"
-  run "${command[@]}" --collect
+  [ $# -gt 0 ] || array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/score.JOB.log" "${command[@]}"
+  run "${command[@]}" --collect "$@"
 }
 
 stage_report() {
-  if $list || $dry_run; then echo "$k report    always made anew: $results"; return; fi
+  if $list || $dry_run; then
+    echo "$k report    always made anew: $results"
+    ask report "$expdir" new echo "0 bytes"
+    return
+  fi
   run python -m senet.bin.compare "$expdir"/*/ --out "$results"
   cat "$results"
   log "table: $(realpath "$results")"
@@ -345,14 +366,18 @@ stage_report() {
 }
 
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
+chosen=()
 for k in $(seq "$stage" "$stop_stage"); do
   case $k in [0-3]) skip=$skip_data_prep ;; 4) skip=$skip_train ;; *) skip=$skip_eval ;; esac
   ! $skip || continue
+  chosen+=("$k ${names[k]}")
   started=$SECONDS worked=false
   forced=$($force && echo true || true)
+  $list || $dry_run || [[ $k != [235] ]] || fits
   "stage_${names[k]}"
   ! $worked || log "stage $k (${names[k]}) took $((SECONDS - started)) s"
 done
 k=
+! $dry_run || printf '%s\n' "${needs[@]}" | disk_py table "${chosen[@]}"
 exit
 }

@@ -11,6 +11,7 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py end   NAME ROOT [--require PATH...]    the work is finished: check the outputs, write the record
   stage.py restore NAME ROOT     the work failed: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
+  stage.py mix_conf WORDS        options of mixing as training takes them: --mix_conf.NAME VALUE, a word a line
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
@@ -42,6 +43,22 @@ def sources(conf, datadir, words):
             named[option.lstrip("-")] = value
     for name in named.values():
         print(os.path.join(datadir, name))
+    return 0
+
+
+def mix_conf(text):
+    """Print mixing options for a training that mixes; those that it decides by itself are left out."""
+    given, values = {}, None
+    for word in shlex.split(text):
+        if re.match("--[a-z]", word):
+            values = given[word[2:]] = []
+        elif values is None:
+            raise UserError(f"--mix_args: what is '{word}'? Options come as --name value")
+        else:
+            values.append(word)
+    for name, values in given.items():
+        if name not in ("seed", "sample_rate", "nj", "allow_pipes"):
+            print(f"--mix_conf.{name}", f"[{', '.join(values)}]" if len(values) > 1 else "".join(values), sep="\n")
     return 0
 
 
@@ -98,6 +115,7 @@ def get_parser():
     sub.add_argument("datadir")
     sub.add_argument("words")
     commands.add_parser("words").add_argument("text")
+    commands.add_parser("mix_conf").add_argument("text")
     sub = commands.add_parser("checkpoints")
     sub.add_argument("exp")
     sub.add_argument("count", type=int)
@@ -115,6 +133,8 @@ def main(argv=None):
     if args.command == "words":
         print("".join(word + "\n" for word in shlex.split(args.text)), end="")
         return 0
+    if args.command == "mix_conf":
+        return mix_conf(args.text)
     if args.command == "checkpoints":
         return checkpoints(args.exp, args.count)
     if args.command == "jobs":

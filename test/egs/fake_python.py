@@ -1,7 +1,9 @@
 """Stands in for `python` in the driver's tests: does what each senet.bin command does to the disk, in no time.
 
 What it writes is a function of its options and of the files it reads, so a test can see by content
-what was made again, and calls.log tells what was called. FAKE_FAIL=<command> makes that command fail.
+what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
+command fail; FAKE_BYTES is the disk that each needs; FAKE_UNLIKE=<set> a test set whose noisy scores are not
+the expected ones.
 """
 
 import hashlib
@@ -15,6 +17,9 @@ assert sys.argv[1] == "-m", sys.argv
 command = sys.argv[2].removeprefix("senet.bin.")
 words = sys.argv[3:]
 options = {w[2:]: v for w, v in zip(words, [*words[1:], ""], strict=True) if w.startswith("--")}
+if "dry_run" in options or "disk" in options:
+    print(f"{options.get('out', 'model')}: 3 h, 500000 samples, {os.environ.get('FAKE_BYTES', 3000000)} bytes")
+    sys.exit()
 with open(os.environ["FAKE_CALLS"], "a", encoding="utf-8") as calls:
     calls.write(f"{command} {' '.join(words)}\n")
 print(f"{command} at work")
@@ -45,17 +50,16 @@ out = options.get("out", "")
 partial = options.keys() & {"job", "collect"}
 if command == "mix":
     data = Path(options["data"])
-    if "dry_run" in options:
-        print("needs 1 MB")
-    elif "plan" in options:
+    if "plan" in options:
         size = options.get("num_clips", "3")
         made = known(options["config"], data / "speech" / "wav.scp")
         write(Path(out, "plan.tsv"), f"# senet plan 1 {options.get('seed', 0)} {made}\n" * int(size))
     elif "job" in options:
         shard()
     else:
-        for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+        for name in ("wav.scp", "spk1.scp")[: 1 if Path(out).name == "blind" else 2]:
             write(Path(out, name), f"a {known(Path(out, 'plan.tsv'))}\n")
+        write(Path(out, "utt2num_samples"), "a 16000\nb 8000\n")
 elif command == "feats" and "collect" in options:
     for name in ("wav.scp", "utt2num_samples"):
         write(Path(out, name), Path(options["src"], name).read_text())
@@ -63,7 +67,9 @@ elif command == "feats" and "collect" in options:
 elif command == "train":
     exp = Path(options["expdir"])
     write(exp / "config.yaml", "model: x\n")
-    made = known(options["config"], Path(options["train"], "wav.scp"))
+    online = options["train"].endswith(".yaml")
+    data = [options["train"], options["data"] + "/speech/wav.scp"] if online else [options["train"] + "/wav.scp"]
+    made = known(options["config"], *data)
     last = int(options.get("max_steps", "7"))
     kept = range(last - int(options.get("keep_last", "1")) + 1, last + 1)
     listed = [
@@ -86,5 +92,7 @@ elif command == "enhance" and "collect" in options:
 elif command == "score" and "collect" in options:
     write(Path(out, "scores", "stoi"), "a 0.5\n")
     write(Path(out, "summary.json"), f"{options['metrics']} {known(options['enhanced'])}\n")
+    if "expected" in options and os.environ.get("FAKE_UNLIKE") == Path(options["ref"]).name:
+        sys.exit("error: the noisy input scores otherwise")
 elif command == "compare":
     write(out, "| system | stoi |\n")

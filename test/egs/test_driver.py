@@ -53,7 +53,7 @@ class Recipe:
         self.write("local/data.sh", DATA_SH)
         self.write("corpus/a.wav", "")
         self.write("conf/train_x.yaml", "model: x\n")
-        for name in ("train", "valid", "test"):
+        for name in ("train", "valid", "test", "blind"):
             self.write(f"conf/mix_{name}.yaml", "# comment\nspeech: speech\nnoise: noise\n")
         self.environment = {**os.environ, "FAKE_CALLS": str(self.calls_file), "SENET_CMD_BACKEND": "local"}
 
@@ -84,10 +84,13 @@ class Recipe:
         found = []
         for line in self.calls_file.read_text().splitlines():
             command = line.split()[0]
-            name = next((s for s in ("test", "valid", "train") if f"raw/{s}" in line or f"enhanced_{s}" in line), "")
+            name = next(
+                (s for s in ("test", "valid", "train", "blind") if f"raw/{s}" in line or f"enhanced_{s}" in line), ""
+            )
             name = "" if command in ("train", "compare", "data") else f" {name}"
             if command == "score":
                 name += " noisy" if "--out exp/noisy" in line else ""
+                name += " expected" if "--expected" in line else ""
             if step := re.search(r"exp/\w+/step_0*(\d+)/", line):
                 name += f" step {step[1]}"
             if command + name not in found:
@@ -291,13 +294,132 @@ def test_list_on_a_fresh_recipe_runs_nothing(recipe):
     assert [p.name for p in recipe.path.iterdir() if p.name in ("data", "dump", "exp")] == []
 
 
-def test_dry_run_says_what_would_run_and_the_disk_it_needs(done):
-    done.write("conf/mix_test.yaml", "speech: speech\nseed: 2\n")
-    calls, out, _ = done.run("--dry_run")
-    assert calls == ["mix test"]
-    assert "needs 1 MB" in out
-    assert states(out)["mix", "dump/raw/test"].startswith("stale")
-    assert states(done.run("--list")[1])["mix", "dump/raw/test"].startswith("stale")
+def disk(out):
+    """{stage: what is said of its disk} of --dry_run's lines."""
+    return {line.split()[2]: line.split(None, 3)[3] for line in out.splitlines() if re.match(r"disk \d", line)}
+
+
+class TestDisk:
+    """--dry_run says what each stage needs; nothing is begun that cannot fit."""
+
+    def test_dry_run_runs_nothing_and_says_what_is_to_be_done(self, done):
+        done.write("conf/mix_test.yaml", "speech: speech\nseed: 2\n")
+        calls, out, _ = done.run("--dry_run")
+        assert calls == []
+        assert states(out)["mix", "dump/raw/test"].startswith("stale")
+        assert states(done.run("--list")[1])["mix", "dump/raw/test"].startswith("stale")
+        said = disk(out)
+        assert said["data"] == said["feats"] == said["train"] == "nothing to do"
+        assert re.fullmatch(r"3 MB, \S+ [MGT]B free \(.*/dump/raw/test\)", said["mix"])
+        assert said["enhance"].startswith("1 MB, ")  # 500000 samples of 16 bits
+        assert re.search(r"^disk all +4 MB, ", out, re.M)
+
+    def test_it_is_known_before_there_are_data(self, recipe):
+        recipe.write("local/download.sh", 'echo "$*"; echo "downloads: 7000000 bytes"\n')
+        calls, out, _ = recipe.run("--dry_run", "--local_args", "--part all")
+        said = disk(out)
+        assert calls == [] and not (recipe.path / "dump").exists()
+        assert said["data"].startswith("not known: lists only")
+        needs = {stage: text.split(",")[0] for stage, text in said.items() if stage != "data"}
+        expected = {"download": "7 MB", "mix": "9 MB", "feats": "6 MB", "train": "3 MB", "enhance": "1 MB"}
+        assert needs == expected | {"score": "little", "report": "little"}
+        assert re.search(r"^disk all +26 MB, ", out, re.M)
+
+    def test_what_is_not_known_is_said(self, recipe):
+        said = disk(recipe.run("--dry_run", "--stage", "enhance")[1])
+        assert said["enhance"] == "not known: dump/raw/test/utt2num_samples is not there before stage 2 (mix)"
+
+    def test_what_an_interrupted_stage_has_made_counts(self, done):
+        (done.path / "dump/raw/test/wav.scp").unlink()
+        (done.path / "dump/raw/test/ark/noisy.000001.ark").write_bytes(bytes(2_000_000))
+        assert disk(done.run("--dry_run", FAKE_BYTES="9000000")[1])["mix"].startswith("7 MB, ")
+
+    def test_too_little_is_refused_by_a_dry_run_and_before_the_work(self, recipe):
+        much = {"FAKE_BYTES": str(10**18)}
+        _, out, err = recipe.run("--dry_run", code=1, **much)
+        assert disk(out)["mix"].startswith("3e+06 TB, ")
+        message = "free, and 3e+06 TB are needed there (stage 2 mix). Free some, put --datadir, --dumpdir or --expdir"
+        assert "did not finish" not in err
+        calls, _, err = recipe.run(code=1, **much)
+        assert message in err and "stage 2 (mix) did not finish" in err
+        assert calls == ["data"] and not (recipe.path / "dump").exists()
+
+    def test_a_stage_that_is_done_needs_nothing(self, done):
+        assert done.run(FAKE_BYTES=str(10**18))[0] == ["compare"]
+        assert "disk all         little" in done.run("--dry_run", FAKE_BYTES=str(10**18))[1]
+
+
+class TestOnline:
+    """--online true: the training set is mixed while training."""
+
+    WORDS = ("--online", "true")
+    ONLINE = [name for name in ALL if name not in ("mix train", "feats train")]
+
+    def test_it_is_not_stored(self, recipe):
+        recipe.calls_file.write_text("")
+        words = ["--mix_args", "--snr_lower -5 --seed 3 --snr_levels -5 0", "--num_clips", "train=40 valid=2"]
+        assert recipe.run(*self.WORDS, *words)[0] == self.ONLINE
+        train = next(line for line in recipe.calls_file.read_text().splitlines() if line.startswith("train "))
+        assert "--train conf/mix_train.yaml --valid dump/raw/valid" in train
+        assert "--data data --mix_conf.snr_lower -5 --mix_conf.snr_levels [-5, 0] --mix_conf.num_clips 40" in train
+        assert "seed" not in train, "that of the training decides"
+        assert not (recipe.path / "dump/raw/train").exists()
+        assert recipe.run(*self.WORDS, *words)[0] == ["compare"]
+
+    def test_its_config_and_options_call_the_training_again(self, recipe):
+        recipe.run(*self.WORDS, "--skip_eval")
+        recipe.write("conf/mix_train.yaml", "speech: speech\nnoise: noise\nseconds: 2\n")
+        listed = states(recipe.run("--list", *self.WORDS)[1])
+        assert listed["train", "exp/train_x"] == "stale: conf/mix_train.yaml changed"
+        assert recipe.run(*self.WORDS, "--skip_eval")[0] == ["train"]
+        assert recipe.run(*self.WORDS, "--skip_eval", "--num_clips", "train=9")[0] == ["train"]
+
+    def test_other_sources_are_other_data(self, recipe):
+        recipe.run(*self.WORDS, "--skip_eval")
+        recipe.write("corpus/b.wav", "")
+        _, _, err = recipe.run(*self.WORDS, "--skip_eval", code=1)
+        assert "exp/train_x was trained on other data than is there now (data/speech differs)" in err
+
+    def test_stored_data_and_mixtures_are_different_experiments(self, done):
+        assert "was trained on other data" in done.run(*self.WORDS, code=1)[2]
+        assert done.run(*self.WORDS, "--tag", "online")[0] == ["train", *ALL[7:8], "score test", "compare"]
+
+
+class TestExpected:
+    """--expected: nothing is trained on a test set whose noisy input does not score as is published."""
+
+    WORDS = ("--expected", "published.yaml")
+
+    @pytest.fixture(autouse=True)
+    def published(self, recipe):
+        recipe.write("published.yaml", "- {system: noisy}\n")
+
+    def test_the_noisy_input_is_scored_before_training_and_not_twice(self, recipe):
+        scored = ["score test noisy", "score test noisy expected"]
+        assert recipe.run(*self.WORDS)[0] == [*ALL[:6], *scored, "train", "enhance test", "score test", "compare"]
+        assert recipe.run(*self.WORDS)[0] == ["compare"]
+        forced = ["train", "enhance test", "score test noisy", "score test", "compare"]
+        assert recipe.run(*self.WORDS, "--force", "--stage", "train")[0] == forced
+
+    def test_other_scores_stop_the_recipe(self, recipe):
+        for _ in range(2):
+            calls, _, err = recipe.run(*self.WORDS, code=1, FAKE_UNLIKE="test")
+            assert "error: the noisy input scores otherwise" in err and "stage 4 (train) did not finish" in err
+            assert "train" not in calls
+        recipe.write("published.yaml", "- {system: noisy, tolerance: 1}\n")
+        assert recipe.run(*self.WORDS, "--stop_stage", "train")[0] == ["score test noisy expected", "train"]
+
+    def test_it_is_listed(self, recipe):
+        listed = states(recipe.run("--list", *self.WORDS)[1])
+        assert listed["check", "exp/noisy/enhanced_test"].endswith("which stage 6 (score) makes")
+
+
+def test_a_set_without_references_goes_through(done):
+    words = ("--test_sets", "test blind")
+    calls = ["mix blind", "enhance blind", "score blind noisy", "score blind", "compare"]
+    assert done.run(*words)[0] == calls
+    assert not (done.path / "dump/raw/blind/spk1.scp").exists()
+    assert done.run(*words)[0] == ["compare"]
 
 
 def test_positional_words_are_refused_with_the_usage(done):
@@ -444,6 +566,12 @@ def test_an_interrupted_redo_goes_on_where_it_was(done):
         (["--datadir", "a]b"], "--datadir 'a]b': use"),
         (["--feats_type", "mel"], "--feats_type 'mel': it is"),
         (["--feats_type", "fbank"], "--feats_type fbank: there is no training on it"),
+        (
+            ["--feats_type", "stft", "--online", "true"],
+            "--online true: what is mixed while training has no stored stft",
+        ),
+        (["--expected", "nowhere"], "--expected: no file 'nowhere'"),
+        (["--train_config", "nowhere"], "--train_config: no file 'nowhere'; there are: conf/train_x.yaml"),
     ],
 )
 def test_wrong_values_are_refused_before_any_work(recipe, words, message):

@@ -56,7 +56,7 @@ def test_a_new_recipe_works_on_two_folders(recipe, corpus):
     words += ["--num_clips", "train=4 valid=2 test=2"]
     run("./run.sh", *words, "--stop_stage", "data", cwd=recipe)
     planned = run("./run.sh", *words, "--dry_run", cwd=recipe)
-    assert "dump/raw/train: 0.00 h of mixtures" in planned
+    assert "disk 2 mix       little, " in planned and "disk 4 train     " in planned
     assert not (recipe / "dump").exists()
     run("./run.sh", *words, "--stage", "mix", "--stop_stage", "mix", cwd=recipe)
     assert len((recipe / "dump/raw/train/wav.scp").read_text().splitlines()) == 4

@@ -346,6 +346,14 @@ def test_source_sets_come_from_the_config_or_its_overrides(stage):
     assert stage("sources", "mix.yaml", "data", "--noise other --seed 2").split() == ["data/speech_train", "data/other"]
 
 
+def test_mixing_options_become_those_of_a_training_that_mixes(stage):
+    words = "--snr_lower -5 --snr_levels -5 0 2.5 --seed 3 --allow_pipes --rir 'my rirs'"
+    made = ["--mix_conf.snr_lower", "-5", "--mix_conf.snr_levels", "[-5, 0, 2.5]", "--mix_conf.rir", "my rirs"]
+    assert stage("mix_conf", words).splitlines() == made
+    assert stage("mix_conf", "") == ""
+    assert "what is 'oops'?" in stage("mix_conf", "oops", code=1)
+
+
 def test_it_starts_in_the_time_of_python_itself():
     def seconds(*words):
         def once():

@@ -1,0 +1,83 @@
+"""What the driver's options have to be.
+
+Called by se.sh with the names of the stages, in order; reads its options as "name=value", NUL after each, and prints
+what it understood: the number of the first and the last stage, and the sample rate in Hz.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from unit import UserError
+
+PLAIN = r"[^][;&|<>$`\"'\\(){}*?!#~\s]*"  # becomes part of command lines
+
+
+def stage_number(name, names):
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    raise UserError(f"there is no stage '{name}': 0 to {len(names) - 1}, or {' '.join(names)}")
+
+
+def settle(given, names):
+    """Check ``given``, a dict of text; return (first stage, last stage, sample rate).
+
+    Raises:
+        UserError: names the option, what was found and what it should be.
+    """
+    first, last = (stage_number(given[name], names) for name in ("stage", "stop_stage"))
+    if first > last:
+        raise UserError(f"--stage {first} ({names[first]}) comes after --stop_stage {last} ({names[last]})")
+    for name in ("nj", "num_threads"):
+        if not re.fullmatch("[1-9][0-9]*", given[name]):
+            raise UserError(f"--{name} '{given[name]}': a whole number from 1 upwards is needed")
+    for name in ("ngpu", "num_workers", "score_checkpoints"):
+        if not re.fullmatch("[0-9]+", given[name]):
+            raise UserError(f"--{name} '{given[name]}': a whole number is needed")
+    rate = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([kK]?)", given["sample_rate"])
+    if not rate:
+        raise UserError(f"--sample_rate '{given['sample_rate']}': not a rate such as 16000 or 16k")
+    for name in ("datadir", "dumpdir", "expdir"):
+        if not given[name]:
+            raise UserError(f"--{name} is empty: it names a folder")
+        if given[name].startswith("-"):
+            raise UserError(f"--{name} '{given[name]}': a folder's name cannot begin with '-'")
+    for name in ("tag", "datadir", "dumpdir", "expdir", "results"):
+        if not re.fullmatch(PLAIN, given[name]):
+            raise UserError(f"--{name} '{given[name]}': use letters, digits and ._-/+=@ in it")
+    if "/" in given["tag"]:
+        raise UserError(f"--tag '{given['tag']}': no '/' in it, since it is part of a folder's name")
+    require_feats_type(given, trains=first <= names.index("train") <= last and given["skip_train"] == "false")
+    if not Path(given["train_config"]).is_file():
+        there = " ".join(sorted(map(str, Path("conf").glob("train*.yaml"))))
+        raise UserError(f"--train_config: no file '{given['train_config']}'; there are: {there}")
+    if given["expected"] and not Path(given["expected"]).is_file():
+        raise UserError(f"--expected: no file '{given['expected']}'")
+    sets = f"{given['train_set']} {given['valid_set']} {given['test_sets']}".split()
+    for word in given["num_clips"].split():
+        if "=" not in word or word.partition("=")[0] not in sets:
+            raise UserError(f"--num_clips '{word}': not SET=N with a set of {' '.join(dict.fromkeys(sets))}")
+    return first, last, f"{float(rate[1]) * (1000 if rate[2] else 1):.10g}"
+
+
+def require_feats_type(given, trains):
+    kind = given["feats_type"]
+    if kind not in ("raw", "stft", "fbank"):
+        raise UserError(f"--feats_type '{kind}': it is raw, stft or fbank")
+    if kind == "fbank" and trains:
+        raise UserError(
+            "--feats_type fbank: there is no training on it, only on raw and stft; '--stop_stage feats' makes it for "
+            "other programs"
+        )
+    if kind != "raw" and given["online"] == "true":
+        raise UserError(f"--online true: what is mixed while training has no stored {kind}; use --feats_type raw")
+
+
+if __name__ == "__main__":
+    words = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0")
+    try:
+        print(*settle(dict(word.split("=", 1) for word in words if word), sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"se.sh: {error}")
