@@ -85,7 +85,7 @@ def _settings(args, policy):
         "on_clip": args.on_clip,
         "speech": args.speech,
         "noise": args.noise,
-        "sources": _digests(policy.speech, policy.noise, policy.rir if dns else None),
+        "sources": _digests(policy.speech, policy.noise, policy.rir),
         "seed": args.seed,
         "seconds": args.seconds,
     }
@@ -115,8 +115,7 @@ def open_mixer(args):
     digests of the source sets included.
     """
     policy = _policy(args)
-    rir = policy.rir if args.policy == "dns" else None
-    return policy, Mixer(_settings(args, policy), policy.speech, policy.noise, rir)
+    return policy, Mixer(_settings(args, policy), policy.speech, policy.noise, policy.rir)
 
 
 def _pairs(args):

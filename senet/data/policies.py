@@ -77,6 +77,7 @@ class _Policy:
     """What the policies share; each has ``draw(rng, i)``, a list of ``lines_per_draw`` Lines."""
 
     lines_per_draw = 1
+    rir = None
 
     def __init__(self, set_name, speech, noise, *, seed, min_rms_db, exclude_types):
         self.speech, self.noise = speech, noise
