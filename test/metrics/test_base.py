@@ -53,6 +53,12 @@ class TestEveryMetricWithAReference:
         value, reason = metrics.compute(name, 0 * signal, signal, FS)
         assert math.isfinite(value) == (reason is None)
 
+    def test_a_clipped_estimate_gives_a_number(self, name, signal):
+        clipped = np.clip(30 * signal, -1, 32767 / 32768)
+        assert np.mean(np.abs(clipped) > 0.99) > 0.1
+        value, reason = metrics.compute(name, clipped, signal, FS)
+        assert math.isfinite(value) and reason is None
+
     def test_a_few_samples_less_are_cut(self, name, signal):
         noisy = signal + 0.1 * np.roll(signal, 777)
         assert metrics.compute(name, noisy, signal[:-200], FS) == metrics.compute(name, noisy[:-200], signal[:-200], FS)
