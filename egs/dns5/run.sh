@@ -8,13 +8,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
 
 dns5=${DNS5:-downloads}
-test_sets=test_synth
 local_args= # further options for local/download.sh and local/data.sh, such as "--corpora all"
 parse_options_known_only=true
 . "$SENET_ROOT/utils/parse_options.sh"
 export DNSMOS_DIR=${DNSMOS_DIR:-$dns5/dnsmos}
 
-exec se.sh --train_set train --valid_set valid --test_sets "$test_sets" --online true --sample_rate 16000 \
+exec se.sh --train_set train --valid_set valid --test_sets test_synth --online true --sample_rate 16000 \
   --train_config conf/train_tfgridnet_dl.yaml \
   --metrics "dnsmos_sig dnsmos_bak dnsmos_ovrl dnsmos_p808 pesq_wb stoi si_sdr" \
-  --corpus "${dns5@Q}" --local_args "--dns5 ${dns5@Q} --test_sets ${test_sets@Q} $local_args" "$@"
+  --corpus "${dns5@Q}" --local_args "--dns5 ${dns5@Q} $local_args" "$@"

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Stage 1: lists DNS5 as source sets, DATADIR/{speech,noise,rir}_{train,valid,test}, and the test sets that are wanted.
+# Stage 1: lists DNS5 as source sets, DATADIR/{speech,noise,rir}_{train,valid,test}, and the test sets that are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./path.sh
 
 dns5=${DNS5:-downloads}
 corpora=read_speech # of clean speech, blanks between; all: whatever is there
-test_sets=          # official ones to list, besides test_synth, which is mixed
 valid_share=0.02    # of the speakers, of the noise recordings and of the rooms, for validation
 test_share=0.04     # and for test_synth
 seed=0              # of this choice
@@ -17,11 +16,11 @@ nj=$(getconf _NPROCESSORS_ONLN)
 download=false part='' downloads='' url='' archives='' keep_archives=false dry_run=false # options of download.sh, which gets the same ones
 
 # shellcheck disable=SC2034 # parse_options.sh prints it
-help_message="Usage: $0 [--dns5 DIR] [--corpora 'NAME ...'|all] [--test_sets 'NAME ...'] [--valid_share $valid_share] [--test_share $test_share]
-    [--seed $seed] [--bad_audio raise|skip] [--fingerprint name|content] [--datadir DIR] [--nj N]
+help_message="Usage: $0 [--dns5 DIR] [--corpora 'NAME ...'|all] [--valid_share $valid_share] [--test_share $test_share] [--seed $seed]
+    [--bad_audio raise|skip] [--fingerprint name|content] [--datadir DIR] [--nj N]
 Speech is divided by speaker, noise by recording, impulse responses by room."
 . parse_options.sh
 : "$download$part$downloads$url$archives$keep_archives$dry_run"
 
-python local/list_corpus.py --dns5 "$dns5" --corpora "$corpora" --test_sets "$test_sets" --datadir "$datadir" --nj "$nj" \
+python local/list_corpus.py --dns5 "$dns5" --corpora "$corpora" --datadir "$datadir" --nj "$nj" \
   --valid_share "$valid_share" --test_share "$test_share" --seed "$seed" --bad_audio "$bad_audio" --fingerprint "$fingerprint"

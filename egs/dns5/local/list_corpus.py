@@ -1,7 +1,9 @@
 """List DNS5 as source sets, and its test sets as data directories, wherever the archives were unpacked."""
 
 import argparse
+import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,7 +37,7 @@ It should hold the unpacked archives:
   read_speech/book_00000_chp_0009_reader_06709_3_seg_2.wav     clean speech; others: --local_args "--corpora 'NAME ...'"
   noise_fullband/door_Freesound_validated_349356_0.wav
   impulse_responses/SLR26/simulated_rirs_48k/smallroom/Room001/Room001-00001.wav
-  V5_dev_testset/Track1_Headset/noisy/...                      for --test_sets dev_headset, dev_speakerphone
+  V5_dev_testset/Track1_Headset/noisy/...                      for the test sets dev_headset, dev_speakerphone
   V5_BlindTestSet/Track1_Headset/noisy/...                     for blind_headset, blind_speakerphone
   no_reverb/{noisy,clean}/..._fileid_N.wav, with_reverb/...    for dns1_no_reverb, dns1_with_reverb
 Set DNS5=DIR in the environment or in conf/local.conf, or give ./run.sh --dns5 DIR. To fetch them from the challenge's
@@ -47,7 +49,6 @@ def get_parser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--dns5", type=Path, required=True, help="folder that is searched at any depth")
     parser.add_argument("--corpora", required=True, help="names of clean corpora, blanks between; all: those there")
-    parser.add_argument("--test_sets", default="", help=f"of {', '.join(TESTS)}; others are passed over")
     parser.add_argument("--datadir", type=Path, required=True, help="folder for the sets")
     parser.add_argument("--valid_share", type=float, required=True, help="of speakers, recordings and rooms")
     parser.add_argument("--test_share", type=float, required=True)
@@ -63,18 +64,20 @@ def main(argv=None):
     for name in corpora:
         if name not in CLEAN:
             raise UserError(f"--corpora: there is no '{name}'; there are {', '.join(CLEAN)}")
-    tests = [name for name in args.test_sets.split() if name in TESTS]
-    needed = [*(corpora or ["read_speech"]), "noise_fullband", "impulse_responses", *(TESTS[name][0] for name in tests)]
-    if missing := [name for name in dict.fromkeys(needed) if name not in found]:
+    needed = [*(corpora or ["read_speech"]), "noise_fullband", "impulse_responses"]
+    if missing := [name for name in needed if name not in found]:
         raise UserError(f"--dns5 {args.dns5}: no folder called {', '.join(missing)} in it, at any depth. {ADVICE}")
-    for name in needed:
-        if len(found[name]) > 1:
-            places = " and ".join(map(str, found[name]))
-            raise UserError(f"--dns5 {args.dns5}: '{name}' is there twice, {places}; keep one copy below this folder")
-    for name in tests:
-        list_official(name, found[TESTS[name][0]][0], args)
+    tests = {name: found[folder] for name, (folder, _) in TESTS.items() if folder in found}
+    for places in [*(found[name] for name in needed), *tests.values()]:
+        if len(places) > 1:
+            raise UserError(f"--dns5 {args.dns5}: the same twice, {places[0]} and {places[1]}; keep one copy below it")
+    listed = [name for name, (folder,) in tests.items() if list_official(name, folder, args)]
     for kind, names in (("speech", corpora), ("noise", ["noise_fullband"]), ("rir", ["impulse_responses"])):
         list_sources(kind, [found[name][0] for name in names], args)
+    for name in TESTS.keys() - listed:  # of an earlier run
+        shutil.rmtree(args.datadir / name, ignore_errors=True)
+    if absent := [f"{name} ({'/'.join(place)})" for name, place in TESTS.items() if name not in listed]:
+        logging.info("test sets that are not below %s: %s", args.dns5, ", ".join(absent))
 
 
 def find_folders(root):
@@ -98,14 +101,15 @@ def find_folders(root):
 
 
 def list_official(name, folder, args):
-    place = TESTS[name][1]
-    noisy = sorted(path for path in folder.rglob(place) if path.is_dir())
+    """Whether there was something to list."""
+    noisy = sorted(path for path in folder.rglob(TESTS[name][1]) if path.is_dir())
     if not noisy:
-        raise UserError(f"{folder}: holds no folder {place}, for --test_sets {name}; unpack its archive again")
+        return False
     words = ["--noisy", noisy[0], "--out", args.datadir / name, "--nj", args.nj]
     if name.startswith("dns1"):
         words += ["--clean", noisy[0].with_name("clean")]
     list_test.main(list(map(str, words)))
+    return True
 
 
 def list_sources(kind, folders, args):
