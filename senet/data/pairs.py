@@ -72,8 +72,8 @@ class Pairs:
                 table = read_table(self.path / name)
                 if missing := self.speakers.keys() - table.keys():
                     raise UserError(
-                        f"{self.path / name}: has no '{min(missing)}', nor {len(missing) - 1} others of wav.scp; "
-                        "complete it, or remove it"
+                        f"{self.path / name}: lacks {len(missing)} of the {len(self)} ids in wav.scp, such as "
+                        f"'{min(missing)}'; complete it, or remove it"
                     )
                 found[name] = lambda line, stored, table=table: table[line.utt]
         if len(self.scps) > 1 and "utt2snr" not in found:

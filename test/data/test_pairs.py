@@ -93,7 +93,7 @@ def test_what_the_corpus_says_is_passed_on(make):
 
 def test_labels_of_some_recordings_only_are_refused(make):
     x = [tone(300), tone(500)]
-    with pytest.raises(UserError, match=r"utt2snr: has no 'p-01', nor 0 others of wav.scp"):
+    with pytest.raises(UserError, match="utt2snr: lacks 1 of the 2 ids in wav.scp, such as 'p-01'"):
         make({"wav": x, "spk1": x}, labels={"utt2snr": [("p-00", "2.5")]})
 
 
