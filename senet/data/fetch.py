@@ -68,7 +68,8 @@ class Store:
                     left = 0 if here else max((file.size or 0) - there, 0)
                     own += left + there if not here or self.owns(file) else 0
                     to_transfer, used = to_transfer + left, used + left
-                used += archive.unpacked
+                remains = _bytes_below(self.note(archive.name, "unpacking"))  # of a killed run; they go first
+                used += max(archive.unpacked - remains, 0)
             peak = max(peak, used)
             if archive.folder and not keep_archives:
                 used -= own
@@ -146,6 +147,10 @@ class Store:
             f"{error.path}: the archive joined from {len(sizes)} pieces is not whole, here or just before: {error}. "
             f"{hint}Delete the damaged pieces and run again; the list or the server may also lack one"
         )
+
+
+def _bytes_below(folder):
+    return sum(os.lstat(os.path.join(place, name)).st_size for place, _, names in os.walk(folder) for name in names)
 
 
 def _move(source, target):

@@ -83,12 +83,15 @@ def transfer(url, part, expected=None):
             logging.info("%s: the server cannot go on with a transfer; beginning anew", url)
             part.unlink()
         now = part.stat().st_size if part.exists() else 0
+        if not now:
+            part.unlink(missing_ok=True)
         tries = 0 if now > longest else tries + 1
         longest = max(longest, now)
         if not (status in (*_PASSING, _NO_RANGES) or code in (408, 429) or code >= 500) or tries >= TRIES:
+            kept = f" {size(now)} are kept in {part}, and the same command goes on there." if now else ""
             raise UserError(
-                f"{url}: the transfer did not finish: {said}. {size(now)} are kept in {part}; "
-                "the same command goes on there. The address or the network may be wrong (--url takes another server)"
+                f"{url}: the transfer did not finish: {said}.{kept} Where it fails again, look at the address and the "
+                "network; --url takes another server"
             )
         if tries:
             logging.info("%s: %s; trying again", url, said)

@@ -180,7 +180,7 @@ def test_a_server_without_ranges_that_always_breaks_off_is_given_up(site, parts,
     site.files["x.zip"] = zip_(A)
     site.ranges = False
     site.break_at["x.zip"] = [1000] * 100
-    with pytest.raises(UserError, match=r"x.zip: the transfer did not finish.*goes on there"):
+    with pytest.raises(UserError, match=r"the transfer did not finish.*1 KB are kept in .*x.zip.part, and"):
         run(parts(p=[{"file": "x.zip"}]), to)
     assert len(site.asked) < 20
 
@@ -423,6 +423,14 @@ def test_archives_are_removed_one_by_one_so_that_less_disk_is_needed(parts, to):
     with open(to / "0.zip.part", "wb") as file:
         file.truncate(4_000_000_000)  # sparse
     assert fetch.Store(to).needs(listed) == (16e9, 31e9)
+
+
+def test_what_a_killed_run_left_is_not_needed_twice(parts, to):
+    listed = list(parts(p={"unpacked": "3 MB", "archives": [{"file": "x.zip", "bytes": 1_000_000}]}).values())
+    remains = to / ".fetch" / "x.zip.unpacking" / "content" / "a"
+    remains.mkdir(parents=True)
+    (remains / "1.wav").write_bytes(bytes(500_000))
+    assert fetch.Store(to).needs(listed) == (1_000_000, 3_500_000)
 
 
 def test_a_zip_is_compared_with_the_disk_by_its_own_figures(site, parts, to, monkeypatch):
