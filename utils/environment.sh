@@ -16,7 +16,9 @@ export PATH=$SENET_ROOT/utils:$SENET_PYTHON_DIR:$PATH
 export PYTHONPATH=$SENET_ROOT${PYTHONPATH:+:$PYTHONPATH}
 export LC_ALL=C PYTHONIOENCODING=UTF-8
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # each job is one of many; se.sh gives the training more
-if [ -f conf/local.conf ]; then              # local overrides, not committed
+# Local settings, not committed: SENET_CMD_BACKEND, and the places of corpora. Written as ': "${DNS5:=/corpora/dns5}"', so
+# that the environment has the last word here, and the command line the very last, in run.sh.
+if [ -f conf/local.conf ]; then
   # shellcheck source=/dev/null
   . conf/local.conf
 fi

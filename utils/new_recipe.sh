@@ -19,12 +19,13 @@ cat > "$recipe/run.sh" << END
 #!/usr/bin/env bash
 # $name: say here what is trained on what.
 # Usage: ./run.sh --speech_dir DIR --noise_dir DIR [options]
+#        By default \$${name^^}_SPEECH and \$${name^^}_NOISE, from the environment or conf/local.conf.
 set -euo pipefail
 cd "\$(dirname "\${BASH_SOURCE[0]}")"
 . ./path.sh
 
-speech_dir=downloads/speech
-noise_dir=downloads/noise
+speech_dir=\${${name^^}_SPEECH:-downloads/speech}
+noise_dir=\${${name^^}_NOISE:-downloads/noise}
 local_args= # further options for local/data.sh
 parse_options_known_only=true
 . "\$SENET_ROOT/utils/parse_options.sh"
@@ -54,7 +55,14 @@ Divides speech by speaker (the folders DIR/<speaker>/) and noise by recording, 8
 
 for dir in "$speech_dir" "$noise_dir"; do
   if ! [ -d "$dir" ]; then
-    echo "$0: '$dir': no such folder; give --speech_dir and --noise_dir the folders that hold the recordings" >&2
+    cat >&2 << MISSING
+$0: '$dir': no such folder. The recordings (wav, flac, ogg, mp3) should lie, at any depth, in
+  SPEECH/<speaker>/...   and   NOISE/...
+Say where by one of
+  ./run.sh --speech_dir SPEECH --noise_dir NOISE
+  export @NAME@_SPEECH=SPEECH @NAME@_NOISE=NOISE
+  : "\${@NAME@_SPEECH:=SPEECH}" "\${@NAME@_NOISE:=NOISE}" in conf/local.conf
+MISSING
     exit 1
   fi
 done
@@ -63,6 +71,8 @@ prepare() { python -m senet.bin.prepare --split "$split" --bad_audio "$bad_audio
 prepare --src "$speech_dir" --out "$datadir/speech" --kind speech --speaker folder
 prepare --src "$noise_dir" --out "$datadir/noise" --kind noise --speaker file
 END
+
+sed -i "s/@NAME@/${name^^}/g" "$recipe/local/data.sh"
 
 for set in train valid test; do
   case $set in train) clips=5000 ;; valid) clips=300 ;; test) clips=500 ;; esac
@@ -85,6 +95,7 @@ Say what the corpora are, where to get them, and under which licences they may b
 
     ./run.sh --speech_dir DIR --noise_dir DIR
 
+or with \`${name^^}_SPEECH\` and \`${name^^}_NOISE\` in the environment or in \`conf/local.conf\`.
 DIR/<speaker>/... holds speech, the other folder noise, at any depth and rate (wav, flac, ogg, mp3).
 \`./run.sh --list\` shows the stages, \`--dry_run\` what would run and the disk it needs, \`--help\` all options.
 

@@ -63,9 +63,19 @@ def test_a_new_recipe_works_on_two_folders(recipe, corpus):
     assert "mix       dump/raw/test                        done" in run("./run.sh", *words, "--list", cwd=recipe)
 
 
-def test_a_missing_folder_is_named(recipe):
-    said = run("./run.sh", "--speech_dir", "/nowhere", cwd=recipe, code=1)
-    assert "'/nowhere': no such folder" in said
+def test_a_missing_folder_is_named_with_what_sets_it(recipe, monkeypatch):
+    """The command line wins over the environment, and that over conf/local.conf."""
+    name = f"{recipe.name.upper()}_SPEECH"
+    (recipe / "conf/local.conf").write_text(f': "${{{name}:=/in/conf}}"\n')
+    try:
+        said = run("./run.sh", cwd=recipe, code=1)
+        assert "'/in/conf': no such folder" in said
+        assert f"export {name}=SPEECH" in said and "SPEECH/<speaker>/..." in said and "conf/local.conf" in said
+        monkeypatch.setenv(name, "/in/environment")
+        assert "'/in/environment': no such folder" in run("./run.sh", cwd=recipe, code=1)
+        assert "'/nowhere': no such folder" in run("./run.sh", "--speech_dir", "/nowhere", cwd=recipe, code=1)
+    finally:
+        (recipe / "conf/local.conf").unlink()
 
 
 def test_names_and_existing_recipes_are_refused(recipe):

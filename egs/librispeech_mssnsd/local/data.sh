@@ -4,10 +4,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./path.sh
 
-clean_train_path=downloads/LibriSpeech/train-clean-360
-noise_train_path=downloads/MS-SNSD/noise_train
-clean_test_path=downloads/LibriSpeech/test-clean
-noise_test_path=downloads/MS-SNSD/noise_test
+clean_train_path=${LIBRISPEECH:-downloads/LibriSpeech}/train-clean-360
+noise_train_path=${MSSNSD:-downloads/MS-SNSD}/noise_train
+clean_test_path=${LIBRISPEECH:-downloads/LibriSpeech}/test-clean
+noise_test_path=${MSSNSD:-downloads/MS-SNSD}/noise_test
 valid_share=0.02       # of the training speakers, for validation
 noise_valid_share=0.05 # of the training noises, for validation
 seed=0                 # of these two choices
@@ -37,8 +37,12 @@ if [ -n "$missing" ]; then
   cat >&2 << END
 $0: these folders are not there:
 $missing
-Give the place of the corpora with these options (./run.sh takes them too), or fetch them into downloads/ with
-  local/download.sh --download true        (24 GB of archives, 50 GB with what is in them; it can be interrupted)
+Give the place of the corpora by one of
+  ./run.sh with these options
+  export LIBRISPEECH=DIR MSSNSD=DIR
+  : "\${LIBRISPEECH:=DIR}" "\${MSSNSD:=DIR}" in conf/local.conf
+or fetch them into downloads/ (24 GB of archives, 50 GB with what is in them; it can be interrupted):
+  local/download.sh --download true
 
 LibriSpeech: https://www.openslr.org/12 (CC BY 4.0), archives train-clean-360.tar.gz and test-clean.tar.gz
   LibriSpeech/train-clean-360/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac

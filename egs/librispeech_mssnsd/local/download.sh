@@ -5,10 +5,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./path.sh
 
 download=false
-clean_train_path=downloads/LibriSpeech/train-clean-360
-noise_train_path=downloads/MS-SNSD/noise_train
-clean_test_path=downloads/LibriSpeech/test-clean
-noise_test_path=downloads/MS-SNSD/noise_test
+clean_train_path=${LIBRISPEECH:-downloads/LibriSpeech}/train-clean-360
+noise_train_path=${MSSNSD:-downloads/MS-SNSD}/noise_train
+clean_test_path=${LIBRISPEECH:-downloads/LibriSpeech}/test-clean
+noise_test_path=${MSSNSD:-downloads/MS-SNSD}/noise_test
 part='' # of the list of archives, blanks between; by default those that it marks so
 downloads=downloads
 url='' # of a mirror of LibriSpeech
