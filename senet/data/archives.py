@@ -173,9 +173,11 @@ def _estimate(archives, total, unpacked):
     for file in unknown:
         file.size = rest / len(unknown) if rest > 0 else None
     known = sum(archive.size for archive in archives)
-    for archive in archives:
-        if archive.folder:
-            archive.unpacked = archive.size * unpacked / known if unpacked and known else archive.size * _GROWTH
+    for archive in filter(lambda archive: archive.folder, archives):
+        if unpacked:
+            archive.unpacked = unpacked * (archive.size / known if known else 1 / len(archives))
+        else:
+            archive.unpacked = archive.size * _GROWTH
 
 
 def choose(parts, names):

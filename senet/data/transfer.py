@@ -80,7 +80,6 @@ def transfer(url, part, expected=None):
         if status == 0 or (code == 416 and there):  # 416: there is nothing behind what is there
             return
         if status == _NO_RANGES:
-            logging.info("%s: the server cannot go on with a transfer; beginning anew", url)
             part.unlink()
         now = part.stat().st_size if part.exists() else 0
         if not now:
@@ -93,8 +92,8 @@ def transfer(url, part, expected=None):
                 f"{url}: the transfer did not finish: {said}.{kept} Where it fails again, look at the address and the "
                 "network; --url takes another server"
             )
+        logging.info("%s: %s; going on behind %s", url, said, size(now))
         if tries:
-            logging.info("%s: %s; trying again", url, said)
             time.sleep(WAIT * 2 ** (tries - 1))
 
 

@@ -419,6 +419,8 @@ def test_archives_are_removed_one_by_one_so_that_less_disk_is_needed(parts, to):
     )
     assert fetch.Store(to).needs(listed) == (20e9, 35e9)
     assert fetch.Store(to).needs(listed, keep_archives=True) == (20e9, 50e9)
+    unsized = list(parts(p={"unpacked": "30 GB", "archives": [{"file": f"{i}.zip"} for i in range(4)]}).values())
+    assert fetch.Store(to).needs(unsized) == (0, 30e9)
     to.mkdir()
     with open(to / "0.zip.part", "wb") as file:
         file.truncate(4_000_000_000)  # sparse
