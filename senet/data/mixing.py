@@ -25,7 +25,7 @@ from senet.dsp.reverb import early_part, reverberate
 from senet.errors import UserError
 
 FULL_SCALE = 32768
-_BLOCK = 8192
+_BLOCK = 1 << 15
 _KNOWN = {  # settings and the values that can be rendered; plans from before there was a choice leave them out
     "level_of": ("clean", "noisy"),
     "target": ("reverberant", "early"),

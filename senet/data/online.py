@@ -80,7 +80,7 @@ class _Mixed:
         return {"mixed": mixed, "lengths": lengths}
 
     def finish(self, batch):
-        return _finished(batch, batch["mixed"] * (1 / FULL_SCALE))
+        return _finished(batch, [x * (1 / FULL_SCALE) for x in batch["mixed"]])
 
 
 class _Parts(_Mixed):
