@@ -35,15 +35,16 @@ class Need:
         stage: number and name.
         folder: where.
         bytes: how much; None where that is not known.
-        said: the command's words.
+        why: the reason where it is not known.
         disk, free: which disk that is (a number), and its free bytes.
     """
 
     def __init__(self, line):
-        self.stage, folder, state, self.said = line.rstrip("\n").split("\t", 3)
-        self.folder = folder or self.said.partition(": ")[0]
-        found = re.search(r"(\d+) bytes$", self.said)
+        self.stage, folder, state, said = line.rstrip("\n").split("\t", 3)
+        self.folder = folder or said.partition(": ")[0]
+        found = re.search(r"(\d+) bytes$", said)
         self.bytes = int(found[1]) if found else None
+        self.why = said.removeprefix("error: ")
         place = Path(self.folder).absolute()
         if found and state.startswith("partly"):  # what is there stays
             self.bytes = max(0, self.bytes - sum((place / file).stat().st_size for file in walk(place)))
@@ -67,8 +68,10 @@ def total(needs):
 def describe(needs):
     """``2.88 GB, 45.2 GB free (dump)``, for each disk, and what is not known."""
     parts = [f"{size(total(group))}, {size(group[0].free)} free ({place(group)})" for group in by_disk(needs)]
-    unknown = dict.fromkeys(need.said.removeprefix("error: ") for need in needs if need.bytes is None)
-    return "; ".join([*parts, *(f"not known: {why}" for why in unknown)]) or "nothing to do"
+    unknown = [need.why for need in needs if need.bytes is None]
+    if unknown:
+        parts.append(f"not known: {unknown[0]}{' and more' if len(unknown) > 1 else ''}")
+    return "; ".join(parts) or "nothing to do"
 
 
 def place(needs):
@@ -87,7 +90,8 @@ def table(stages, needs):
     for stage in stages:
         print(f"disk {stage:<12}{describe([need for need in needs if need.stage == stage])}")
     if len(stages) > 1:
-        print(f"disk {'all':<12}{describe([need for need in needs if need.bytes is not None])}")
+        least = "at least " if any(need.bytes is None for need in needs) else ""
+        print(f"disk {'all':<12}{least}{describe([need for need in needs if need.bytes is not None])}")
 
 
 def check(needs):

@@ -323,7 +323,7 @@ class TestDisk:
         needs = {stage: text.split(",")[0] for stage, text in said.items() if stage != "data"}
         expected = {"download": "7 MB", "mix": "9 MB", "feats": "6 MB", "train": "3 MB", "enhance": "1 MB"}
         assert needs == expected | {"score": "little", "report": "little"}
-        assert re.search(r"^disk all +26 MB, ", out, re.M)
+        assert re.search(r"^disk all +at least 26 MB, ", out, re.M)
 
     def test_what_is_not_known_is_said(self, recipe):
         said = disk(recipe.run("--dry_run", "--stage", "enhance")[1])
