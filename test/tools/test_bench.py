@@ -37,3 +37,15 @@ def test_training_steps_of_a_configuration_are_told_in_one_row(small_set, tmp_pa
     assert "step 5/5  loss" in done.stderr and "| train_lowlatency | CPU" in done.stdout
     told = json.loads(figures.read_text())
     assert told["steps_per_second"] > 0 and told["peak_memory_mib"] > 100 and 0.5 < told["audio_seconds_per_step"] <= 1
+
+
+def test_the_loader_is_timed_against_other_ways_and_its_memory_measured(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = bench("loader.py", "--items", 8, "--rounds", 1, "--seconds", 1, "--workers", 0, 1, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(figures.read_text())
+    assert list(told) == [f"rir {rir}, {workers} workers" for workers in (0, 1) for rir in (False, True)]
+    ways = told["rir True, 0 workers"]
+    assert ways["bytes_per_item"] > 64000 and ways["senet"]["ratio"] == 1 and ways["dns"]["processor_ms"] > 0
+    done = bench("loader.py", "--sources", 3000)
+    assert done.returncode == 0 and "3000 recordings in each set: opened in" in done.stdout
