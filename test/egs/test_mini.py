@@ -113,6 +113,16 @@ def test_a_system_without_parameters_goes_through_all_stages(made):
     assert "| train_logmmse | 1 | 0 |" in table.partition("over the last checkpoints")[2]
 
 
+def test_the_training_set_can_be_mixed_while_training(made):
+    folder, _ = made
+    words = ["--online", "true", "--tag", "online", "--dumpdir", folder / "online", "--expdir", folder / "exp_online"]
+    run_recipe(*places(folder, downloads=folder / "downloads"), *words, "--stop_stage", "train")
+    assert sorted(path.name for path in (folder / "online" / "raw").iterdir()) == ["test", "valid"]
+    record = json.loads((folder / "exp_online" / "train_lowlatency_online" / "record.json").read_text())
+    assert "--mix_conf.num_clips 12" in record["command"]
+    assert record["data"]["train speech"]["path"] == str(folder / "data" / "speech_train")
+
+
 def test_sets_share_no_voice_and_no_recording(made):
     data = made[0] / "data"
     for kind, field in (("speech", "utt2spk"), ("noise", "utt2fingerprint")):
