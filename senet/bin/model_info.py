@@ -116,7 +116,7 @@ def training_memory(args):
             size = args.batch_size * objective.passes
             batch = {name: torch.empty(size, num_samples) for name in ("noisy", "clean", "noise")}
             batch |= {"lengths": torch.full((size,), num_samples), "ids": [""] * size}
-        objective.step(batch)  # makes the gradients and the optimiser's state
+        begin(objective)
         memory.restart()
         objective.step(batch)
     return {
@@ -131,19 +131,26 @@ def kept_checkpoints(args):
     """(number, bytes of one) of a training: the last two, the best, the last ones, and one that is being written."""
     import torch
 
-    from senet.train.updater import Updater
-
     with torch.device("meta"):
         model = train.build_model(args, "meta")
         if args.loss is None:
             return 1, tensor_bytes(model.state_dict())
         objective = train.build_objective(args, model, "meta")
+    begin(objective)
+    return 2 + args.keep_best + args.keep_last + 1, tensor_bytes(objective.state_dict())
+
+
+def begin(objective):
+    """Make the gradients and the optimisers' states, as the first update does."""
+    import torch
+
+    from senet.train.updater import Updater
+
     for updater in vars(objective).values():
-        if isinstance(updater, Updater):  # its first step makes the optimiser's state
+        if isinstance(updater, Updater):
             for parameter in updater.parameters:
                 parameter.grad = torch.empty_like(parameter)
             updater.optimizer.step()
-    return 2 + args.keep_best + args.keep_last + 1, tensor_bytes(objective.state_dict())
 
 
 def tensor_bytes(value):

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -144,10 +145,11 @@ def main(argv=None):
     log_to_file(experiment.expdir / "train.log")
     device = choose_device(args)
     model = build_model(args, device)
-    parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
+    parameters = sum(p.numel() for p in model.parameters())
+    facts = {"parameters": parameters, "macs_per_second": count_macs(args), "threads": torch.get_num_threads()}
     if not any(p.requires_grad for p in model.parameters()):
         keep_untrained(args, model)
-        experiment.write_record(parameters=parameters, threads=threads)
+        experiment.write_record(**facts)
         return
     objective = build_objective(args, model, device)
     train, valid = open_data(args, model, objective.passes)
@@ -168,16 +170,23 @@ def main(argv=None):
         seed=args.seed,
         num_workers=args.num_workers,
     )
-    experiment.write_record(parameters=parameters, threads=threads)
+    experiment.write_record(**facts)
     log.info(
         "%s: %s, %s parameters; %d %ss in %d batches; %s, %d threads",
         args.expdir, args.model, f"{parameters:,}", len(train.items.num_samples), train.unit, train.num_batches(),
-        device, threads,
+        device, torch.get_num_threads(),
     )  # fmt: skip
     try:
         trainer.fit()
     finally:
-        experiment.write_record(training_seconds=round(trainer.seconds, 1))
+        if trainer.step:  # not when what was there could not be continued
+            best = trainer.best_score if math.isfinite(trainer.best_score) else None
+            experiment.write_record(
+                training_seconds=round(trainer.seconds, 1),
+                updates=trainer.step,
+                epochs=trainer.epoch,
+                validation_loss=best,
+            )
 
 
 def resolve_options(args, parser):
@@ -252,6 +261,21 @@ def choose_device(args):
 
 def build_model(args, device):
     return config.build("models", args.model, args.model_conf).to(device)
+
+
+def count_macs(args):
+    """Of one second of audio after the first, or None for a model that cannot run without values."""
+    import torch
+
+    from senet.models import measure
+
+    with torch.device("meta"):
+        model = config.build("models", args.model, args.model_conf).eval()
+    try:
+        return measure.steady_macs(model, model.sample_rate).total
+    except RuntimeError as error:  # such as a branch that depends on a value
+        log.warning("%s: its MACs are not counted: %s", args.model, error)
+        return None
 
 
 def open_data(args, model, passes=1):

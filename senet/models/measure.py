@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -72,7 +73,7 @@ def macs(model: nn.Module, num_samples: int) -> Macs:
 
     Counted are the operations as they run, by torch's FlopCounterMode: zeros that pad the signal count as values do.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, WholeLSTM():
         model(torch.empty(1, num_samples, device="meta"))
     flops = counter.get_flop_counts()  # by module, "Global" for all, then by operation; a MAC is two of them
     by_kind = {"convolution": 0, "product": 0}
@@ -81,6 +82,32 @@ def macs(model: nn.Module, num_samples: int) -> Macs:
     parts = {name: _of_part(flops, f"{type(model).__name__}.{name}") // 2 for name, _ in model.named_children()}
     parts[""] = sum(by_kind.values()) - sum(parts.values())
     return Macs(by_kind["convolution"], by_kind["product"], {name: n for name, n in parts.items() if n})
+
+
+class WholeLSTM(TorchFunctionMode):
+    """Multiplies for an LSTM, on the meta device, as often as it does, but for all steps at once.
+
+    Step by step the thousands of steps of a network that runs an LSTM along frequency take most of the time.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        packed_or_projected = function is torch.lstm and (
+            not isinstance(args[3], bool) or args[2][0].shape[0] != 4 * args[2][1].shape[1]
+        )
+        if function is not torch.lstm or packed_or_projected:
+            return function(*args, **(kwargs or {}))
+        x, state, weights, _, layers, _, _, bidirectional, _ = args
+        directions, lead = 1 + bidirectional, x.shape[:2]
+        each = iter([weights[i : i + 2] for i in range(0, len(weights), len(weights) // (layers * directions))])
+        for _ in range(layers):
+            outputs = []
+            for _ in range(directions):
+                of_input, of_state = next(each)
+                outputs.append(x.new_empty(*lead, of_state.shape[1]))
+                nn.functional.linear(x, of_input)
+                nn.functional.linear(outputs[-1], of_state)
+            x = torch.cat(outputs, 2)
+        return x, *(torch.empty_like(s) for s in state)
 
 
 def _of_part(flops, name) -> int:

@@ -8,7 +8,7 @@ import yaml
 from mixtures import make_sources, write_source_set
 
 from senet import checkpoint, config
-from senet.bin import feats, train
+from senet.bin import feats, model_info, train
 from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
@@ -37,6 +37,44 @@ def test_stored_spectra_give_the_losses_of_the_waveforms(small_set, spectra, tmp
     from_spectra = run(tmp_path / "stft", spectra, "--feats_type", "stft")
     assert len(from_audio) == 2 * (3 + 1)
     assert from_spectra == pytest.approx(from_audio, rel=1e-4)
+
+
+def test_the_record_says_what_the_model_costs_and_how_long_it_was_trained(small_set, tmp_path):
+    exp = tmp_path / "exp"
+    run(exp, small_set)
+    record = json.loads((exp / "record.json").read_text())
+    info = model_info.measure_model(model_info.parse(["--model", str(exp), "--seconds", "1"]))
+    assert record["macs_per_second"] == info["macs"]["per_second"] > 0
+    assert record["parameters"] == info["parameters"]["total"]
+    assert (record["updates"], record["epochs"]) == (6, 2) and record["training_seconds"] > 0
+    assert record["validation_loss"] == min(e["score"] for e in checkpoint.entries(exp / "checkpoints"))
+    run(exp, small_set)  # nothing is left to do
+    again = json.loads((exp / "record.json").read_text())
+    assert {**again, "written": record["written"]} == record
+
+
+def test_counting_a_models_macs_leaves_its_random_numbers_alone():
+    args = train.get_parser().parse([*MODEL, SIZES, "--train", "x", "--valid", "x", "--expdir", "x"])
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert train.count_macs(args) > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Branching(torch.nn.Module):
+    """Asks for a value, which there is none of on the meta device."""
+
+    sample_rate = 16000
+
+    def forward(self, noisy):
+        return noisy if noisy.abs().max() > 1 else -noisy
+
+
+def test_macs_that_cannot_be_counted_are_none(monkeypatch, caplog):
+    monkeypatch.setattr(config, "build", lambda *args: Branching())
+    args = train.get_parser().parse([*MODEL, SIZES, "--train", "x", "--valid", "x", "--expdir", "x"])
+    assert train.count_macs(args) is None
+    assert "its MACs are not counted" in caplog.text
 
 
 def test_stored_spectra_of_other_sizes_than_the_models_are_refused(spectra, tmp_path):

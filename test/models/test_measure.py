@@ -41,6 +41,8 @@ class Products(nn.Module):
         (nn.LSTM(5, 7, batch_first=True), (B, N, 5), B * N * 4 * 7 * (5 + 7)),
         (nn.LSTM(5, 7, batch_first=True, bidirectional=True), (B, N, 5), 2 * B * N * 4 * 7 * (5 + 7)),
         (nn.LSTM(5, 7, num_layers=2), (N, B, 5), B * N * 4 * 7 * (5 + 7 + 7 + 7)),
+        (nn.LSTM(5, 7, num_layers=2, bidirectional=True, bias=False), (N, B, 5), 2 * B * N * 4 * 7 * (5 + 7 + 14 + 7)),
+        (nn.LSTM(5, 7, proj_size=3), (N, B, 5), B * N * (4 * 7 * (5 + 3) + 7 * 3)),
         (nn.GRU(5, 7, batch_first=True), (B, N, 5), B * N * 3 * 7 * (5 + 7)),
         (nn.Conv1d(4, 6, 3, padding=1), (B, 4, 10), B * 10 * 6 * 4 * 3),
         (nn.Conv2d(4, 6, (3, 2), dilation=(2, 1), groups=2), (B, 4, 10, 9), B * 6 * 8 * 6 * 2 * 3 * 2),
