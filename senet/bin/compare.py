@@ -33,14 +33,14 @@ def main(argv=None):
     beside = out.with_name("published.yaml")
     published_path = args.published or (beside if beside.exists() else None)
     entries = published.read_published(published_path) if published_path else []
-    systems = comparison.read_systems(args.expdir)
-    comparisons = comparison.compare(systems)
+    report = comparison.compare(args.expdir, published=entries)
     title = f"Results of {out.resolve().parent.name}"
+    not_trained = configs_without_experiment(out, report.systems)
     with whole_file(out) as f:
-        f.write(page.markdown(title, systems, comparisons, entries, configs_without_experiment(out, systems)))
+        f.write(page.markdown(title, report.systems, report.comparisons, entries, not_trained))
     logging.info("wrote %s", out)
     if not args.no_plots:
-        plot(systems, comparisons)
+        plot(report.systems, report.comparisons)
 
 
 def configs_without_experiment(out, systems):

@@ -283,21 +283,41 @@ class TestSetsAndMetricsThatDiffer:
 
 
 class TestDamage:
+    """What is damaged is left out with the reason; the rest is compared."""
+
+    def left_out(self, recipe):
+        page = run_compare(recipe, "--no_plots")
+        names = [row[0] for row in rows(page, "## Test set test")[2:]]
+        return names, page[page.index("Left out: ") :]
+
     def test_half_written_scores_are_named(self, recipe):
         path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "si_sdr"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
-        with pytest.raises(UserError, match=r"scores/si_sdr: has 3 utterances, summary.json says 5: half written"):
-            run_compare(recipe)
+        names, reason = self.left_out(recipe)
+        assert names == ["noisy", "train_worse_x"]
+        assert "train_half/enhanced_test/scores/si_sdr: has 3 utterances, summary.json says 5: half written" in reason
 
     def test_score_that_is_no_number(self, recipe):
         path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "si_sdr"
         path.write_text(path.read_text().replace("spk1-utt1 ", "spk1-utt1 x"))
-        with pytest.raises(UserError, match=r"scores/si_sdr:4: 'x.*' is not a number"):
-            run_compare(recipe)
+        names, reason = self.left_out(recipe)
+        assert names == ["noisy", "train_worse_x"] and "scores/si_sdr:4: 'x" in reason
+
+    def test_scores_of_other_utterances_than_the_summary_says(self, recipe):
+        path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "stoi"
+        path.write_text(path.read_text().replace("spk1-utt3 ", "spk1-utt4 "))
+        names, reason = self.left_out(recipe)
+        assert names == ["noisy", "train_worse_x"] and "scores/stoi: of other utterances" in reason
 
     def test_summary(self, recipe):
         (recipe / "exp" / "noisy" / "enhanced_test" / "summary.json").write_text("{")
-        with pytest.raises(UserError, match=r"summary.json: damaged, not JSON"):
+        names, reason = self.left_out(recipe)
+        assert names == ["train_half", "train_worse_x"] and "noisy/enhanced_test/summary.json: damaged" in reason
+
+    def test_of_everything_is_an_error(self, recipe):
+        for path in recipe.glob("exp/*/enhanced_test/summary.json"):
+            path.write_text("{")
+        with pytest.raises(UserError, match=r"nothing is left to compare: .*summary.json: damaged, not JSON"):
             run_compare(recipe)
 
     def test_nothing_is_scored(self, tmp_path):

@@ -1,0 +1,88 @@
+"""Test sets in parts: what is known of each utterance, and the groups of utterances that it makes."""
+
+import csv
+import math
+
+import numpy as np
+
+from senet.errors import UserError
+
+MIN_FOR_INTERVAL = 5
+_MAX_VALUES = 8  # so many different numbers are a group each; of more, intervals of numbers are
+_BIN = 5  # width of these, in dB
+_SECONDS = (0, 2, 4, 8, math.inf)
+# The column of scores.csv, and what a breakdown by it is called. Of two of one name, the first that is there counts.
+COLUMNS = {
+    "snr": "snr",
+    "snr_estimated": "snr",
+    "noise": "noise",
+    "noise_estimated": "noise",
+    "speaker": "speaker",
+    "rir": "rir",
+    "level": "level",
+    "seconds": "duration",
+}
+_NUMERIC = {"snr", "snr_estimated", "level", "seconds"}
+
+
+def read_labels(path):
+    """What scores.csv says about the utterances besides scores: {column: array (n,)}, float64 or str.
+
+    An empty cell is nan, or "". Empty where there is no such file.
+    """
+    path = path / "scores.csv"
+    if not path.exists():
+        return {}
+    with open(path, encoding="utf-8", newline="") as f:
+        header, *rows = csv.reader(f)
+    found = {}
+    for i, column in enumerate(header):
+        if column in COLUMNS:
+            try:
+                cells = [row[i] for row in rows]
+                found[column] = np.array([float(c or "nan") for c in cells] if column in _NUMERIC else cells)
+            except (IndexError, ValueError):
+                raise UserError(f"{path}: damaged in column '{column}'; score the set again (stage score)") from None
+    return found
+
+
+def breakdowns(labels):
+    """Yield ``(by, estimated, groups)`` for each label that divides the set, a group being
+    ``(label, low, high, index)``: low <= value < high in numeric ones, else None, and the utterances' numbers."""
+    done = set()
+    for column, by in COLUMNS.items():
+        if column not in labels or by in done:
+            continue
+        groups = list(_numeric(by, labels[column]) if column in _NUMERIC else _named(labels[column]))
+        if 1 < len(groups) <= len(labels[column]) / 2:
+            done.add(by)
+            yield by, column.endswith("_estimated"), groups
+
+
+def _named(values):
+    names, group = np.unique(values, return_inverse=True)
+    order = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    yield from ((str(name) or "unknown", None, None, index) for name, index in zip(names, order, strict=True))
+
+
+def _numeric(by, values):
+    distinct = np.unique(values[np.isfinite(values)])
+    if by == "duration":
+        edges = zip(_SECONDS, _SECONDS[1:], strict=False)
+    elif len(distinct) <= _MAX_VALUES:
+        edges = zip(distinct, distinct, strict=True)
+    else:
+        first = math.floor(distinct[0] / _BIN) * _BIN
+        edges = ((low, low + _BIN) for low in range(first, math.floor(distinct[-1]) + 1, _BIN))
+    for low, high in edges:
+        index = np.flatnonzero((low <= values) & ((values < high) | (values == low)))
+        if len(index):
+            yield _span(low, high), float(low), None if math.isinf(high) else float(high), index
+    if len(index := np.flatnonzero(~np.isfinite(values))):
+        yield "unknown", None, None, index
+
+
+def _span(low, high):
+    if low == high:
+        return f"{low:g}"
+    return f"{low:g} and more" if math.isinf(high) else f"{low:g} to {high:g}"

@@ -1,0 +1,92 @@
+"""Experiment folders: their results, their record of training, and names that tell them apart."""
+
+import logging
+from pathlib import Path
+
+import yaml
+
+from senet import checkpoint
+from senet.errors import UserError
+from senet.report import results
+
+NOISY = "noisy"  # the folder in which the unprocessed input is scored like a system
+
+
+class System:
+    """An experiment folder with its results and its record of training.
+
+    Attributes:
+        name: of the folder, with as much of its path before it as tells it from others.
+        record, config: what record.json and config.yaml say; empty where there is none.
+        results: {test set: Result}.
+        series: {test set: {step: Result}} of the last checkpoints, each scored for itself (se.sh --score_checkpoints).
+        damaged: {test set: reason} of results that cannot be read.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+        self.is_noisy = self.name == NOISY
+        record = self.path / "record.json"
+        self.record = results.read_json(record, "train again (stage train)") if record.exists() else {}
+        self.config = _read_config(self.path / "config.yaml")
+        self.trained = (self.path / "checkpoints").is_dir()
+        self.results, self.damaged = {}, {}
+        for path in sorted(self.path.glob("enhanced_*/summary.json")):
+            try:
+                result = results.Result(path.parent)
+            except UserError as error:
+                self.damaged[path.parent.name.removeprefix("enhanced_")] = str(error)
+            else:
+                self.results[result.test_set] = result
+        self.series = self._read_series()
+
+    def _read_series(self):
+        found = {}
+        for entry in checkpoint.series(checkpoint.entries(self.path / "checkpoints")):  # newest first
+            scored = sorted(self.path.glob(f"step_{entry['step']:08d}/enhanced_*/summary.json"))
+            if not scored:
+                break  # what lies further back is of an earlier state of the training
+            for result in (results.Result(p.parent) for p in scored):
+                found[result.test_set] = {entry["step"]: result} | found.get(result.test_set, {})
+        return found
+
+
+def _read_config(path):
+    if not path.exists():
+        return {}
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        logging.warning("%s: damaged, not YAML; the report does without it", path)
+        return {}
+
+
+def read_systems(paths):
+    """The systems in experiment folders: noisy first, then by name; other folders are passed over.
+
+    Raises:
+        UserError: a path is not a folder, or none of them holds a system.
+    """
+    systems = []
+    for path in {Path(p).resolve(): Path(p) for p in paths}.values():
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder; give experiment folders, such as exp/*")
+        system = System(path)
+        if system.trained or system.results or system.damaged:
+            systems.append(system)
+    if not any(system.results or system.damaged for system in systems):
+        raise UserError("none of the folders holds scores; score the enhanced sets first (stage score)")
+    _name(systems)
+    return sorted(systems, key=lambda system: (not system.is_noisy, system.name))
+
+
+def _name(systems):
+    """Give systems of one name as much of their paths as tells them apart, from three parts up: corpus/exp/tag."""
+    clash, parts = systems, 1
+    while clash:
+        for system in clash:
+            system.name = "/".join(system.path.resolve().parts[-parts:])
+        names = [system.name for system in systems]
+        clash = [system for system in systems if names.count(system.name) > 1]
+        parts = max(3, parts + 1)
