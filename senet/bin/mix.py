@@ -33,6 +33,12 @@ def get_parser():
         action="store_true",
         help="pairs: run the shell commands ('cmd |') that stand in wav.scp, spk1.scp, noise1.scp in place of files",
     )
+    parser.add_argument(
+        "--noise_types",
+        type=int,
+        help="pairs: how many noises the corpus has; where it does not say which is which, pairs are grouped by the "
+        "sound of their noise, in utt2noise_estimated",
+    )
     parser.add_argument("--sample_rate", type=rate, default="16k", help="Hz; other rates are resampled")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
 
@@ -98,7 +104,7 @@ def get_parser():
     group.add_argument("--plan", action="store_true", help="only write OUT/plan.tsv")
     shards.add_arguments(parser)
     group.add_argument("--dry_run", action="store_true", help="only say what would be made and the disk it needs")
-    group.add_argument("--nj", type=int, help="threads while planning; by default one for each processor")
+    group.add_argument("--nj", type=int, help="threads while planning and grouping; by default one for each processor")
     return parser
 
 
@@ -109,6 +115,8 @@ def main(argv=None):
         raise UserError("choose one of --plan, --job, --collect and --dry_run")
     if args.allow_pipes and args.policy != "pairs":
         raise UserError(f"--allow_pipes is for --policy pairs; {args.policy} mixes files only")
+    if args.noise_types is not None and (args.policy != "pairs" or args.noise_types < 1):
+        raise UserError(f"--noise_types {args.noise_types} is a number from 1 on, for --policy pairs")
     from senet.data import mixture_set
 
     if args.dry_run:

@@ -9,7 +9,7 @@ from senet.data.parallel import available_cpus, parallel_map
 from senet.data.plan import Plan, plan_text, write_plan
 from senet.data.policies import Crop, Dns, Snsd, snr_levels
 from senet.data.sources import SourceSet
-from senet.data.synthesis import collect, remove_manifests, remove_stale_shards, synthesise
+from senet.data.synthesis import collect, read_stored, remove_manifests, remove_stale_shards, synthesise
 from senet.errors import UserError
 
 DEFAULT_CLIPS = 10000
@@ -223,7 +223,9 @@ def make_manifests(args):
     plan = Plan(args.out / "plan.tsv")
     data, settings = Path(args.data), plan.settings
     if settings["policy"] == "pairs":
-        labels = Pairs(data / settings["speech"], int(settings["sample_rate"]), allow_pipes=args.allow_pipes).labels()
+        pairs = Pairs(data / settings["speech"], int(settings["sample_rate"]), allow_pipes=args.allow_pipes)
+        nj = args.nj or available_cpus()
+        labels = pairs.labels(read_stored(args.out, plan), noise_types=args.noise_types, nj=nj)
     else:
         noise = SourceSet(data / settings["noise"], int(settings["sample_rate"]))
         labels = _labels(noise.table("utt2noise"), with_rir=settings.get("rir", "-") != "-")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from senet.data import audio
+from senet.data import audio, noise_groups
 from senet.data.mixing import FULL_SCALE, store
 from senet.data.parallel import parallel_map
 from senet.data.plan import Line, Part
@@ -26,6 +26,10 @@ LABELS = ("utt2snr", "utt2noise", "utt2level", "utt2rir")
 def covering_length(n, rate_in, rate_out):
     """Samples at ``rate_out`` that have their time within a signal of ``n`` samples at ``rate_in``: rounded up."""
     return -(-n * rate_out // rate_in)
+
+
+def _spectrum(value):
+    return noise_groups.spectrum(*audio.read(value))
 
 
 class Pairs:
@@ -61,10 +65,17 @@ class Pairs:
     def __len__(self):
         return len(self.scps[0])
 
-    def labels(self):
+    def labels(self, stored, *, noise_types=None, nj=1):
         """Manifests to go with the set, as {name: function of (Line, Stored)}: what the corpus says about the pairs.
 
-        An SNR that it does not say is estimated from each pair, and the manifest called ``utt2snr_estimated``.
+        What it does not say is estimated: the SNR from each pair, the noise as one of ``noise_types`` groups of the
+        whole set (see ``senet.data.noise_groups``). These manifests are called ``utt2snr_estimated`` and
+        ``utt2noise_estimated``.
+
+        Args:
+            stored: every Stored of the set, an iterable.
+            noise_types: how many noises the corpus has; None: they are not grouped.
+            nj: threads.
         """
         found = {}
         for name in LABELS:
@@ -78,6 +89,11 @@ class Pairs:
                 found[name] = lambda line, stored, table=table: table[line.utt]
         if len(self.scps) > 1 and "utt2snr" not in found:
             found["utt2snr_estimated"] = lambda line, stored: f"{stored.snr_db:.2f}"
+        if len(self.scps) > 1 and noise_types and "utt2noise" not in found:
+            noises = {one.utt: one.noise for one in stored}
+            spectra = parallel_map(_spectrum, list(noises.values()), nj, f"{self.path}: noises looked at")
+            groups = dict(zip(noises, noise_groups.group(list(spectra), noise_types), strict=True))
+            found["utt2noise_estimated"] = lambda line, stored: groups[line.utt]
         return found
 
     def _open(self, scp, i):

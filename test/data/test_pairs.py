@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from scipy import signal
 
 from senet.bin import mix
 from senet.data import audio
@@ -80,6 +81,25 @@ def test_estimated_snr_leaves_pauses_out(make):
     # 20 dB while there is speech, whose end is seen 200 ms late; 14 dB over all of it.
     assert 18.7 < float(read_table(out / "utt2snr_estimated")["p-00"]) < 20
     assert not (out / "utt2snr").exists()
+
+
+def test_pairs_are_grouped_by_the_sound_of_their_noise(make):
+    rng = np.random.default_rng(0)
+    bands = (500, "low"), (3000, "high"), ((800, 1500), "band")
+    shapes = [signal.butter(2, edge, kind, fs=16000) for edge, kind in bands]
+    kinds = [0, 1, 0, 2, 0, 1, 0, 2, 1, 0]
+    clean = [tone(300, 16000 + 100 * i, 16000) * (np.arange(16000 + 100 * i) % 4000 < 2500) for i in range(len(kinds))]
+    noises = [signal.lfilter(*shapes[k], rng.normal(size=len(x))) for k, x in zip(kinds, clean, strict=True)]
+    noisy = [x + 10 ** (-rng.uniform(20, 45) / 20) * n / n.std() for x, n in zip(clean, noises, strict=True)]
+    out = make({"wav": noisy, "spk1": clean}, "--noise_types", "3", rate=16000)
+    assert list(read_table(out / "utt2noise_estimated").values()) == [f"noise{k + 1}" for k in kinds]
+    make({"wav": noisy[:2], "spk1": clean[:2]}, "--noise_types", "3", rate=16000)  # fewer pairs than noises
+    assert read_table(out / "utt2noise_estimated") == {"p-00": "noise1", "p-01": "noise2"}
+
+
+def test_number_of_noises_is_checked(make):
+    with pytest.raises(UserError, match="from 1 on, for --policy pairs"):
+        make({"wav": [tone(300)], "spk1": [tone(300)]}, "--noise_types", "0")
 
 
 def test_what_the_corpus_says_is_passed_on(make):

@@ -108,7 +108,7 @@ def test_sets_are_those_of_espnet_and_speechbrain(corpus, tmp_path):
         assert utts == [f"{spk}_{number:03d}" for spk in speakers for number in NUMBERS]
         assert [utt for utt, _ in Scp(tmp_path / "data" / name / "spk1.scp")] == utts
         assert set(read_table(tmp_path / "data" / name / "utt2spk").values()) == set(speakers)
-    assert re.search(r"tt_2spk: 4 pairs of 2 speakers, 0.00 h; 4 at 48000 Hz; SNR: estimated", output)
+    assert re.search(r"tt_2spk: 4 pairs of 2 speakers, 0.00 h; 4 at 48000 Hz; labels: estimated", output)
 
 
 def test_pairs_are_formatted_at_16_kHz_with_labels_from_the_logs(archives, corpus, tmp_path):
@@ -119,17 +119,19 @@ def test_pairs_are_formatted_at_16_kHz_with_labels_from_the_logs(archives, corpu
         f"{spk}_{number:03d}": f"{2.5 * number}" for spk in SETS["tt_2spk"] for number in NUMBERS
     }
     assert set(read_table(out / "utt2noise").values()) == {"bus"}
-    assert not (out / "utt2snr_estimated").exists()
+    assert not (out / "utt2snr_estimated").exists() and not (out / "utt2noise_estimated").exists()
     assert read_ints(out / "utt2num_samples").tolist() == [-(-(72000 + 48 * n + 1) // 3) for n in NUMBERS] * 2
     assert "| tt_2spk | 4 | 2 | 0.00 | 4 at 48000 Hz | log file |" in (tmp_path / "data" / "data_card.md").read_text()
 
 
-def test_without_logs_the_snr_is_estimated_and_says_so(corpus, tmp_path):
+def test_without_logs_noise_and_snr_are_estimated_and_say_so(corpus, tmp_path):
     assert stage1(corpus, tmp_path / "data")[0] == 0
     out = stage2(tmp_path / "data", "cv_2spk")
     assert not (out / "utt2snr").exists() and not (out / "utt2noise").exists()
     estimated = [float(snr) for snr in read_table(out / "utt2snr_estimated").values()]
     assert len(estimated) == 4 and all(10 < snr < 25 for snr in estimated)
+    assert set(read_table(out / "utt2noise_estimated").values()) <= {f"noise{i}" for i in range(1, 11)}
+    assert "utt2noise_estimated" in (tmp_path / "data" / "data_card.md").read_text()
 
 
 def test_a_log_that_lacks_utterances_is_not_used_and_named(archives, corpus, tmp_path):
