@@ -93,6 +93,9 @@ class Updater:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.updates = state["updates"]
+        # torch warns of a schedule that moves before the first update, and looks for one in this process only. Training
+        # that was stopped between the last update of an epoch and its end goes on with the schedule.
+        self.optimizer._opt_called = self.updates > 0
 
     def _classes(self):
         """Their state alone does not tell them apart: Adam's fits AdamW."""

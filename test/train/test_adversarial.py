@@ -350,6 +350,7 @@ def test_the_same_seed_gives_the_same_losses():
     ],
     ids=["published", "fixed reference", "spectral and batch norm", "average"],
 )
+@pytest.mark.filterwarnings("error:Detected call of `lr_scheduler")
 def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path, options):
     data = {"train": ToyBatches([4] * 5, length=WINDOW), "valid": ToyBatches([3, 1], seed=99, length=100)}
     trainer(tmp_path / "whole", adversarial(**options), **data).fit()
