@@ -21,7 +21,7 @@ from senet.metrics.base import Undefined, metric, shared
 FRAME = 0.03  # seconds
 HOPS = 4  # per frame
 EPS = np.finfo(np.float64).eps  # on the samples, so that digital silence divides nothing by zero
-BLOCK = 256  # frames computed together
+BLOCK = 128  # frames transformed together: they fit a cache
 KEPT = 0.95  # share of the frames with the smallest distances; the others are outliers
 RATES = (8000, 16000)  # at which LLR's order and WSS's bands are meant
 
@@ -50,7 +50,8 @@ def ssnr(est, ref, sample_rate):
 @shared
 def mean_snr(est, ref, sample_rate):
     """Segmental SNR of checked signals, in dB."""
-    return _of_frames(_snr, est, ref, sample_rate).mean()
+    clean, error = (_of_frames(_energy, x, sample_rate) for x in (ref, ref - est))
+    return np.clip(10 * np.log10(clean / (error + EPS) + EPS), *SNR_RANGE).mean()
 
 
 @metric("LLR", rates=RATES, lower_is_better=True)
@@ -73,7 +74,8 @@ def lowest_mean(values):
 @shared
 def llr_of_frames(est, ref, sample_rate):
     """Log-likelihood ratio of each frame (T,), without a cap."""
-    ratio = _of_frames(_likelihood_ratio, est, ref, sample_rate)
+    order = 10 if sample_rate < 10000 else 16
+    ratio = _likelihood_ratio(*(_of_frames(_autocorrelation, x + EPS, sample_rate, order) for x in (est, ref)))
     invalid = ~(np.isfinite(ratio) & (ratio > 0))
     if invalid.any():
         logging.warning("LLR: %d of %d frames have no valid ratio; taken as bad", invalid.sum(), len(ratio))
@@ -83,103 +85,102 @@ def llr_of_frames(est, ref, sample_rate):
 @shared
 def wss_of_frames(est, ref, sample_rate):
     """Weighted spectral slope distance of each frame (T,)."""
-    return _of_frames(_slope_distance, est, ref, sample_rate)
+    return _slope_distance(*(_of_frames(_band_levels, x + EPS, sample_rate, sample_rate) for x in (est, ref)))
 
 
-def _of_frames(score, est, ref, sample_rate):
-    """``score(clean, enhanced, sample_rate)`` of windowed frames (T, W), in blocks that fit a cache: (all frames,)."""
+def _of_frames(feature, x, sample_rate, *args):
+    """``feature(frames (t, W), *args) -> (K, t)`` of all windowed frames of a signal: (K, T)."""
     size = round(FRAME * sample_rate)
     hop = size // HOPS
-    count = int(len(ref) / hop - size / hop)
+    count = int(len(x) / hop - size / hop)
     if count < 1:
         raise Undefined(f"shorter than {(size + hop) / sample_rate:g} s")
     window = 0.5 * (1 - np.cos(2 * np.pi * np.arange(1, size + 1) / (size + 1)))
-    views = [np.lib.stride_tricks.sliding_window_view(x + EPS, size)[: count * hop : hop] for x in (ref, est)]
-    blocks = (slice(i, i + BLOCK) for i in range(0, count, BLOCK))
-    return np.concatenate([score(*(window * view[block] for view in views), sample_rate) for block in blocks])
-
-
-def _snr(clean, enhanced, sample_rate):
-    ratio = _energy(clean) / (_energy(clean - enhanced) + EPS) + EPS
-    return np.clip(10 * np.log10(ratio), *SNR_RANGE)
+    view = np.lib.stride_tricks.sliding_window_view(x, size)[: count * hop : hop]
+    blocks = (view[i : i + BLOCK] for i in range(0, count, BLOCK))
+    return np.concatenate([feature(window * block, *args) for block in blocks], axis=-1)
 
 
 def _energy(x):
+    """Of each frame (T,)."""
     return np.einsum("tw,tw->t", x, x)
 
 
-def _likelihood_ratio(clean, enhanced, sample_rate):
-    order = 10 if sample_rate < 10000 else 16
-    clean, enhanced = _autocorrelation(clean, order), _autocorrelation(enhanced, order)
-    matrices = clean[:, np.abs(np.subtract.outer(range(order + 1), range(order + 1)))]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _prediction_error(enhanced, matrices) / _prediction_error(clean, matrices)
-
-
 def _autocorrelation(x, order):
-    """Sums over each frame of (T, W) at the lags 0 to ``order``: (T, order + 1)."""
+    """Sums over each frame of (T, W) at the lags 0 to ``order``: (order + 1, T)."""
     size = x.shape[1]
-    return np.stack([np.einsum("tw,tw->t", x[:, : size - k], x[:, k:]) for k in range(order + 1)], axis=1)
+    return np.stack([np.einsum("tw,tw->t", x[:, : size - k], x[:, k:]) for k in range(order + 1)])
 
 
-def _prediction_error(r, matrices):
-    """Energy that the predictor belonging to the autocorrelations ``r`` leaves of a signal with ``matrices``: (T,)."""
+def _likelihood_ratio(enhanced, clean):
+    """How much worse the predictor of the one signal is for the other than that one's own, from autocorrelations."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _prediction_error(enhanced, clean) / _prediction_error(clean, clean)
+
+
+def _prediction_error(r, of):
+    """Energy that the predictor made from the autocorrelations ``r`` leaves of a signal with those in ``of``: (T,)."""
     a = _predictor(r)
-    return np.einsum("ti,tij,tj->t", a, matrices, a, optimize=True)
+    size = len(a)
+    terms = (of[k] * np.einsum("it,it->t", a[: size - k], a[k:]) for k in range(1, size))
+    return of[0] * np.einsum("it,it->t", a, a) + 2 * sum(terms)
 
 
 def _predictor(r):
-    """Prediction error filters [1, -a1, ..., -aP] of (T, P + 1) autocorrelations, by Levinson and Durbin."""
+    """Prediction error filters [1, -a1, ..., -aP] of (P + 1, T) autocorrelations, by Levinson and Durbin."""
     a = np.zeros_like(r)
-    a[:, 0] = 1
-    error = r[:, 0].copy()
-    for i in range(1, r.shape[1]):
-        reflection = -np.einsum("tj,tj->t", a[:, :i], r[:, i:0:-1]) / error
-        a[:, 1 : i + 1] += reflection[:, None] * a[:, i - 1 :: -1]
+    a[0] = 1
+    error = r[0].copy()
+    for i in range(1, len(r)):
+        reflection = -np.einsum("it,it->t", a[:i], r[i:0:-1]) / error
+        a[1 : i + 1] += reflection * a[i - 1 :: -1]
         error *= 1 - reflection**2
     return a
 
 
-def _slope_distance(clean, enhanced, sample_rate):
+def _band_levels(x, sample_rate):
+    """In dB, of frames (T, W): (25, T)."""
     from scipy import fft
 
-    difference, weights = 0, 0
-    for sign, x in ((1, clean), (-1, enhanced)):
-        size = _fft_size(x.shape[1])
-        power = np.abs(fft.rfft(x, size)[:, : size // 2]) ** 2
-        energy = 10 * np.log10(np.maximum(power @ _band_filters(size, sample_rate), FLOOR))
-        slope = np.diff(energy)
-        difference = difference + sign * slope
-        near_maximum = NEAR_MAXIMUM / (NEAR_MAXIMUM + energy.max(axis=1, keepdims=True) - energy[:, :-1])
-        near_peak = NEAR_PEAK / (NEAR_PEAK + _peaks(energy, slope) - energy[:, :-1])
-        weights = weights + near_maximum * near_peak / 2
-    return (weights * difference**2).sum(axis=1) / weights.sum(axis=1)
-
-
-def _fft_size(size):
-    return 1 << (2 * size - 1).bit_length()
+    size = 1 << (2 * x.shape[1] - 1).bit_length()
+    filters = _band_filters(size, sample_rate)
+    spectrum = fft.rfft(x, size)[:, : filters.shape[1]]
+    return 10 * np.log10(np.maximum(filters @ (spectrum.real**2 + spectrum.imag**2).T, FLOOR))
 
 
 @functools.cache
 def _band_filters(size, sample_rate):
-    """Power weights of the critical bands (size / 2, 25)."""
+    """Power weights of the critical bands (25, bins), up to the last bin that has one."""
     bins = size / sample_rate  # per Hz
-    centres, widths = np.array(BAND_CENTRES), np.array(BAND_WIDTHS)
-    distance = (np.arange(size // 2)[:, None] - np.floor(centres * bins)) / (widths * bins)
+    centres, widths = np.array(BAND_CENTRES)[:, None], np.array(BAND_WIDTHS)[:, None]
+    distance = (np.arange(size // 2) - np.floor(centres * bins)) / (widths * bins)
     filters = np.exp(-11 * distance**2 + np.log(widths[0] / widths))
-    return np.where(filters > np.exp(-30 / (2 * 2.303)), filters, 0)
+    filters[filters <= np.exp(-30 / (2 * 2.303))] = 0
+    return filters[:, : np.flatnonzero(filters[-1])[-1] + 1]
 
 
-def _peaks(energy, slope):
-    """Level in dB of the spectral peak next to each band but the last: uphill from it, (T, 24).
+def _slope_distance(*levels):
+    """Of the band levels of the two signals, (25, T) each: (T,)."""
+    difference, weights = 0, 0
+    for sign, level in zip((1, -1), levels, strict=True):
+        slope = np.diff(level, axis=0)
+        difference = difference + sign * slope
+        near_maximum = NEAR_MAXIMUM / (NEAR_MAXIMUM + level.max(axis=0) - level[:-1])
+        near_peak = NEAR_PEAK / (NEAR_PEAK + _peaks(level, slope) - level[:-1])
+        weights = weights + near_maximum * near_peak / 2
+    return (weights * difference**2).sum(axis=0) / weights.sum(axis=0)
+
+
+def _peaks(level, slope):
+    """Level in dB of the spectral peak next to each band but the last: uphill from it, (24, T).
 
     Where the slope rises this is the band before the peak, as in the original program.
     """
-    bands = slope.shape[1]
+    bands = len(slope)
     ahead = np.full(slope.shape, bands)  # the first band from here on that does not rise
     behind = np.full(slope.shape, -1)  # the last band up to here that rises
     for k in range(bands):
-        behind[:, k] = np.where(slope[:, k] > 0, k, behind[:, k - 1] if k else -1)
+        behind[k] = np.where(slope[k] > 0, k, behind[k - 1] if k else -1)
     for k in reversed(range(bands)):
-        ahead[:, k] = np.where(slope[:, k] > 0, ahead[:, k + 1] if k + 1 < bands else bands, k)
-    return np.take_along_axis(energy, np.where(slope > 0, ahead - 1, behind + 1), axis=1)
+        ahead[k] = np.where(slope[k] > 0, ahead[k + 1] if k + 1 < bands else bands, k)
+    return np.take_along_axis(level, np.where(slope > 0, ahead - 1, behind + 1), axis=0)

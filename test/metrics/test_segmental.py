@@ -152,7 +152,7 @@ def test_llr_alone_has_a_cap_and_the_composite_has_none(vectors):
 def test_frames_without_a_valid_ratio_are_bad_and_counted(monkeypatch, bursts, caplog):
     est, ref = (x[:8000] for x in bursts)
     ratios = np.array([1.0, -1.0, np.nan, np.inf, 0.0])
-    monkeypatch.setattr(segmental, "_of_frames", lambda *args: ratios)
+    monkeypatch.setattr(segmental, "_likelihood_ratio", lambda *args: ratios)
     assert segmental.llr_of_frames.__wrapped__(est, ref, FS) == pytest.approx([0] + 4 * [math.log(1000)])
     assert "4 of 5 frames have no valid ratio" in caplog.text
 
