@@ -32,20 +32,20 @@ def main(argv=None):
     out = Path(args.out)
     beside = out.with_name("published.yaml")
     published_path = args.published or (beside if beside.exists() else None)
-    entries = published.read_published(published_path) if published_path else []
-    report = comparison.compare(args.expdir, published=entries)
-    title = f"Results of {out.resolve().parent.name}"
-    not_trained = configs_without_experiment(out, report.systems)
+    left_out = []
+    entries = published.read_published(published_path, left_out) if published_path else []
+    report = comparison.compare(args.expdir, None, entries, configs_without_experiment(out, args.expdir))
+    report.left_out += left_out
     with whole_file(out) as f:
-        f.write(page.markdown(title, report.systems, report.comparisons, entries, not_trained))
+        f.write(page.markdown(f"Results of {out.resolve().parent.name}", report))
     logging.info("wrote %s", out)
     if not args.no_plots:
         plot(report.systems, report.comparisons)
 
 
-def configs_without_experiment(out, systems):
+def configs_without_experiment(out, expdirs):
     """Training configurations beside the page that no experiment is called after."""
-    names = [system.path.name for system in systems]
+    names = [Path(expdir).resolve().name for expdir in expdirs]
     configs = sorted(path.stem for path in (out.parent / "conf").glob("train*.yaml"))
     return [c for c in configs if not any(name == c or name.startswith(f"{c}_") for name in names)]
 

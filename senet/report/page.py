@@ -1,145 +1,263 @@
-"""RESULTS.md: the systems of a recipe in tables, how they were made, and what others published.
+"""RESULTS.md: the systems in tables, how they were made, and, apart from ours, what others published.
 
-The page follows from the files of the experiments alone, so the same files give the same page.
+It says what a ``Report`` holds and computes nothing; the same files give the same page.
 """
 
-import numpy as np
+from itertools import chain
 
 from senet import metrics
-from senet.report.results import not_computed
+
+SIGNIFICANT = 0.05
+_SHOWN = ("snr", "noise", "speaker")  # breakdowns on the page, of the first metric; the other files have all
+_MOST_GROUPS = 12  # rows of one
+_MARKS = {"verified": "✓", "figure": "figure", "recalled": "recalled"}
 
 
-def markdown(title, systems, comparisons, published=(), not_trained=()):
-    """The page.
-
-    Args:
-        title: heading.
-        systems, comparisons: what ``read_systems`` and ``compare`` gave.
-        published: entries of published.yaml.
-        not_trained: configurations of the recipe without an experiment.
-    """
-    lines = [
-        f"# {title}",
-        "",
-        "Written by `senet.bin.compare` from the experiments' files; changes made here are lost.",
-        "A value is the mean over utterances ± half of its 95 % bootstrap interval. A difference is the mean over",
-        "pairs of the same utterance, with its 95 % interval. Failed utterances are counted, and are in no mean.",
-    ]
-    for comparison in comparisons:
-        lines += ["", f"## Test set {comparison.test_set}", "", *_scores(comparison)]
-        lines += ["", _versions(comparison)]
-        if comparison.baseline and len(comparison.systems) > 1:
-            lines += ["", "Difference to the noisy input:", "", *_differences(comparison)]
-        if comparison.series:
-            lines += ["", "Mean ± standard deviation (n - 1) over the last checkpoints, each scored for itself:"]
-            lines += ["", *_series(comparison)]
-        for reason in comparison.refused:
-            lines += ["", f"Left out: {reason}."]
-    missing = _not_run(systems, comparisons, not_trained)
-    if missing:
-        lines += ["", "## Not run here", "", *missing]
-    lines += _records(systems)
-    if published:
-        lines += ["", "## Published elsewhere", "", *_published(published)]
+def markdown(title, report):
+    """The page, a string; ``report``: a ``senet.report.comparison.Report``."""
+    data = report.as_dict()
+    records = {system["name"]: system["record"] for system in data["systems"]}
+    lines = [f"# {title}", "", "Written by `senet compare`; changes made here are lost."]
+    if data["test_sets"]:
+        lines += [
+            "A value is the mean over utterances ± half of its 95 % bootstrap interval. Failed utterances are counted,",
+            "and are in no mean.",
+        ]
+    for test_set in data["test_sets"]:
+        lines += ["", f"## Test set {test_set['name']}", "", *_test_set(test_set, records)]
+    lines += _bullets("## Left out", data["left_out"])
+    lines += _bullets("## Not run here", data["not_run"])
+    lines += _how_made(data["systems"])
+    lines += _published(data["published"])
     return "\n".join(lines) + "\n"
 
 
-def _table(header, rows):
-    yield from ("| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows))
-
-
-def _scores(comparison):
-    header = ["system", "parameters", *map(metrics.label, comparison.metrics), "n", "failed"]
-    rows = []
-    for system in comparison.systems:
-        summary = comparison.result(system).summary
-        found = summary["metrics"].items()
-        failed = [f"{f['failed']} {metrics.label(m)}" for m, f in found if f["failed"] and not not_computed(f)]
-        scores = [_mean(name, summary["metrics"].get(name)) for name in comparison.metrics]
-        parameters = f"{system.record['parameters']:,}" if "parameters" in system.record else "–"
-        rows.append([system.name, parameters, *scores, summary["n"], ", ".join(failed) or 0])
-    return _table(header, rows)
-
-
-def _versions(comparison):
-    """One line: the table holds only scores of equal versions, so any system speaks for all."""
-    found = {k: v for s in comparison.systems for k, v in comparison.result(s).summary["metrics"].items()}
-    versions = [f"{metrics.label(name)} {found[name]['version']}" for name in comparison.metrics]
-    return f"Versions of the metrics (ours, then the package's): {', '.join(versions)}."
-
-
-def _mean(name, found):
-    if found is None:
-        return "not scored"
-    if found["mean"] is None:
-        return "not computed" if not_computed(found) else "no score"
-    digits = metrics.find(name)[0].digits
-    low, high = found["interval"]
-    half = "" if low is None else f" ± {(high - low) / 2:.{digits}f}"
-    return f"{found['mean']:.{digits}f}{half}"
-
-
-def _differences(comparison):
-    # An improvement metric is a difference to the noisy input already.
-    names = [name for name in comparison.metrics if not metrics.find(name)[1]]
-    rows = [
-        [system.name, *(_difference(name, comparison.difference(system, name)) for name in names)]
-        for system in comparison.systems
-        if system is not comparison.baseline
-    ]
-    return _table(["system", *map(metrics.label, names)], rows)
-
-
-def _difference(name, found):
-    if found is None or not found.n:
+def quantity(number):
+    """``6.24 G``; ``–`` for None."""
+    if number is None:
         return "–"
-    digits = metrics.find(name)[0].digits
-    interval = "" if found.n < 2 else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return f"{found.mean:+.{digits}f}{interval}"
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.4g} {unit}"
+    return str(number)
 
 
-def _not_run(systems, comparisons, not_trained):
-    lines = [f"- {name}: not trained" for name in not_trained]
-    for system in systems:
-        sets = [c.test_set for c in comparisons if c.test_set not in system.results]
-        if sets:
-            lines.append(f"- {system.name}: not scored on {', '.join(sets)}")
+def _table(header, rows):
+    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows))
+    return ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def _bullets(heading, items):
+    return ["", heading, "", *(f"- {item}" for item in items)] if items else []
+
+
+def _test_set(data, records):
+    about = [f"{data['n']} utterances"]
+    about += [f"{data['seconds'] / 60:.1f} min"] if data["seconds"] else []
+    about += [f"{data['sample_rate']} Hz"] if data["sample_rate"] else []
+    lines = [", ".join(about) + ".", "", *_scores(data, records), "", *_notes(data, records)]
+    if data["differences"]:
+        lines += ["", f"### Difference to {data['baseline']}", "", *_differences(data)]
+    for breakdown in data["breakdowns"]:
+        if breakdown["by"] in _SHOWN:
+            lines += ["", *_breakdown(data, breakdown)]
+    lines += ["", "### Best and worst utterances", "", *_extremes(data)]
+    if data["series"]:
+        lines += ["", "### Last checkpoints", "", *_series(data)]
+    for reason in data["left_out"]:
+        lines += ["", f"Left out: {reason}."]
     return lines
 
 
-def _series(comparison):
-    header = ["system", "checkpoints", "steps", *map(metrics.label, comparison.metrics), "failed"]
+# ---------------------------------------------------------------- scores
+
+
+def _scores(data, records):
+    timed = any(row["real_time_factor"] is not None for row in data["rows"])
+    header = ["system", "parameters", "MACs/s", *(["RTF"] if timed else []), *_labels(data["metrics"]), "n", "failed"]
     rows = []
-    for system, found in comparison.series.items():
-        scores = [[r.summary["metrics"].get(name) for r in found.values()] for name in comparison.metrics]
-        spreads = [_spread(name, of) for name, of in zip(comparison.metrics, scores, strict=True)]
-        failed = sum(score["failed"] for of in scores for score in of if score)
-        rows.append([system.name, len(found), ", ".join(map(str, found)), *spreads, failed])
+    for row in data["rows"]:
+        record = records[row["system"]]
+        parameters = f"{record['parameters']:,}" if "parameters" in record else "–"
+        cost = [parameters, quantity(record.get("macs_per_second"))]
+        factor = row["real_time_factor"]
+        cost += ["–" if factor is None else f"{factor:.3g}"] if timed else []
+        scores = [_score(metric, row["scores"].get(metric["name"])) for metric in data["metrics"]]
+        failed = [f"{n} {label}" for label, n, _ in _failures(data, row)]
+        rows.append([row["system"], *cost, *scores, data["n"], ", ".join(failed) or 0])
     return _table(header, rows)
 
 
-def _spread(name, found):
-    """Mean and standard deviation over checkpoints of their means over utterances."""
-    if None in found:
+def _labels(of):
+    return [metric["label"] for metric in of]
+
+
+def _score(metric, found):
+    if found is None:
         return "not scored"
-    means = [score["mean"] for score in found]
-    if None in means:
-        return "no score"
-    digits = metrics.find(name)[0].digits
-    deviation = f" ± {np.std(means, ddof=1):.{digits}f}" if len(means) > 1 else ""
-    return f"{np.mean(means):.{digits}f}{deviation}"
+    if found["mean"] is None:
+        return "not computed" if _not_computed(found) else "no score"
+    fewer = f" (n {found['n']})" if found["failed"] else ""
+    return _with_half(found["mean"], found["interval"], metric["digits"]) + fewer
 
 
-def _records(systems):
+def _with_half(mean, interval, digits):
+    low, high = interval
+    return f"{mean:.{digits}f}" + ("" if low is None else f" ± {(high - low) / 2:.{digits}f}")
+
+
+def _not_computed(found):
+    """Whether a metric is missing for want of a package or a model's file, not because of the audio."""
+    reasons = found["reasons"]
+    return found["mean"] is None and bool(reasons) and all(reason.startswith("not computed") for reason in reasons)
+
+
+def _failures(data, row):
+    """(label, number, reasons) of the metrics that failed on utterances of a system."""
+    for metric in data["metrics"]:
+        found = row["scores"].get(metric["name"])
+        if found and found["failed"] and not _not_computed(found):
+            yield metric["label"], found["failed"], found["reasons"]
+
+
+def _notes(data, records):
+    """What the table leaves out: why scores failed, clipping, how the time was taken, versions."""
+    notes = []
+    for row in data["rows"]:
+        for label, _, reasons in _failures(data, row):
+            said = (f"{reason} ({found['n']}: {_few(found['utts'])})" for reason, found in reasons.items())
+            notes.append(f"{row['system']}, {label} failed: {'; '.join(said)}.")
+        if (row["clipped"] or {}).get("files"):
+            notes.append(f"{row['system']}: samples were clipped in {row['clipped']['files']} files.")
+    ways = {_way(row["timed_on"]) for row in data["rows"] if row["real_time_factor"] is not None}
+    if ways:
+        notes.append(f"RTF: computing time over the audio's duration, {' or '.join(sorted(ways))}.")
+    if any("macs_per_second" in records[row["system"]] for row in data["rows"]):
+        notes.append("MACs/s: multiply-accumulates of convolutions and matrix products for a second more of audio.")
+    versions = [f"{metric['label']} {metric['version']}" for metric in data["metrics"]]
+    notes.append(f"Versions of the metrics (ours, then the package's): {', '.join(versions)}.")
+    return list(chain.from_iterable((note, "") for note in notes))[:-1]
+
+
+def _few(utts, number=3):
+    return ", ".join(utts[:number]) + (", ..." if len(utts) > number else "")
+
+
+def _way(timed_on):
+    threads = timed_on.get("threads")
+    return f"{timed_on.get('device')}" + (f" with {threads} thread{'s' * (threads != 1)}" if threads else "")
+
+
+# ---------------------------------------------------------------- differences
+
+
+def _differences(data):
+    found = {(d["system"], d["metric"]): d for d in data["differences"]}
+    of = [metric for metric in data["metrics"] if any(d["metric"] == metric["name"] for d in data["differences"])]
+    systems = list(dict.fromkeys(d["system"] for d in data["differences"]))
+    rows = [[s, *(_difference(m, found.get((s, m["name"])), data["n"]) for m in of)] for s in systems]
+    yield from _table(["system", *_labels(of)], rows)
+    yield ""
+    yield (
+        f"Means over pairs of the same utterance, with their 95 % intervals. **Bold**: p < {SIGNIFICANT} in Wilcoxon's "
+        f"signed-rank test, two-sided, with Holm's correction for the {len(data['differences'])} comparisons."
+    )
+
+
+def _difference(metric, found, n):
+    if found is None or not found["n"]:
+        return "–"
+    mean, (low, high), digits = f"{found['mean']:+.{metric['digits']}f}", found["interval"], metric["digits"]
+    if found["p_corrected"] < SIGNIFICANT:
+        mean = f"**{mean}**"
+    interval = "" if low is None else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    pairs = "" if found["n"] == n else f", {found['n']} pairs"
+    return f"{mean}{interval}, p {_p(found['p_corrected'])}{pairs}"
+
+
+def _p(p):
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+# ---------------------------------------------------------------- parts of a set
+
+
+def _breakdown(data, breakdown):
+    metric, systems = data["metrics"][0], [row["system"] for row in data["rows"]]
+    name = {"snr": "SNR"}.get(breakdown["by"], breakdown["by"])
+    yield f"### {metric['label']} by {name}{', estimated' if breakdown['estimated'] else ''}"
+    yield ""
+    groups = breakdown["groups"]
+    if len(groups) > _MOST_GROUPS:
+        shown = sorted(groups, key=lambda group: -group["n"])[:_MOST_GROUPS]
+        yield f"The {_MOST_GROUPS} of {len(groups)} that have most utterances."
+        yield ""
+        groups = [group for group in groups if any(group is one for one in shown)]
+    rows = []
+    for group in groups:
+        found = [group["scores"].get(system, {}).get(metric["name"]) for system in systems]
+        means = [_with_half(f["mean"], f["interval"], metric["digits"]) if f and f["n"] else "–" for f in found]
+        rows.append([group["label"], group["n"], *means])
+    yield from _table([name + " (dB)" * (name == "SNR"), "n", *systems], rows)
+
+
+def _extremes(data):
+    digits = {metric["name"]: metric["digits"] for metric in data["metrics"]}
+    labels = {metric["name"]: metric["label"] for metric in data["metrics"]}
+
+    def listed(of, metric):
+        shown = (
+            f"{u['utt']} ({u['score']:.{digits[metric]}f})"
+            if u["difference"] is None
+            else f"{u['utt']} ({u['difference']:+.{digits[metric]}f})"
+            for u in of
+        )
+        return ", ".join(shown) or "–"
+
+    differs = any(u["difference"] is not None for found in data["extremes"] for u in found["best"])
+    yield f"By the difference to {data['baseline']} where there is one, else by the score." if differs else "By score."
+    yield ""
+    rows = [
+        [found["system"], labels[found["metric"]], *(listed(found[end], found["metric"]) for end in ("best", "worst"))]
+        for found in data["extremes"]
+    ]
+    yield from _table(["system", "metric", "best", "worst"], rows)
+
+
+def _series(data):
+    yield "Mean ± standard deviation (n - 1) over the last checkpoints, each scored for itself:"
+    yield ""
+    rows = []
+    for found in data["series"]:
+        spreads = [_spread(metric, found["scores"][metric["name"]]) for metric in data["metrics"]]
+        steps = ", ".join(map(str, found["steps"]))
+        rows.append([found["system"], len(found["steps"]), steps, *spreads, found["failed"]])
+    yield from _table(["system", "checkpoints", "steps", *_labels(data["metrics"]), "failed"], rows)
+
+
+def _spread(metric, found):
+    if found["mean"] is None:
+        return found["reason"]
+    deviation = "" if found["std"] is None else f" ± {found['std']:.{metric['digits']}f}"
+    return f"{found['mean']:.{metric['digits']}f}{deviation}"
+
+
+# ---------------------------------------------------------------- records
+
+
+def _how_made(systems):
     lines = []
     for system in systems:
-        facts = [f"- {name}: {value}" for name, value in _facts(system.record) if value]
-        lines += ["", f"### {system.name}", "", *facts] if facts else []
+        model = (system["config"] or {}).get("model")
+        facts = [f"- {name}: {value}" for name, value in [("model", model), *_facts(system["record"])] if value]
+        lines += ["", f"### {system['name']}", "", *facts] if facts else []
     return ["", "## How the models were made", *lines] if lines else []
 
 
 def _facts(record):
     """What record.json says about a training, as far as it says it."""
+    if trained := record.get("trained_in"):
+        yield "trained elsewhere", f"{trained['path']}, checkpoint {trained['checkpoint']}"
     if command := record.get("command"):
         yield "command", f"`{command}`"
     if git := record.get("git"):
@@ -147,29 +265,54 @@ def _facts(record):
     if "seed" in record:
         yield "seed", str(record["seed"])
     sets = record.get("data", {}).items()
-    units = {name: "utterances" if "utterances" in d else "recordings" for name, d in sets}  # sources to mix from
-    yield "data", "; ".join(f"{name}: {d['path']}, {d[units[name]]} {units[name]}" for name, d in sets)
+    yield "data", "; ".join(f"{name}: {_described(description)}" for name, description in sets)
     if hardware := record.get("hardware"):
         threads = f"{record['threads']} threads on " if "threads" in record else ""
         cpu = f"{threads}{hardware.get('cores', '?')} cores of {hardware.get('cpu', '?')}"
         yield "hardware", ", ".join([*hardware.get("gpus", []), cpu])
     if "training_seconds" in record:
-        yield (
-            "training",
-            f"{record['training_seconds'] / 3600:.2f} h, last on {record.get('written', 'an unknown day')}",
-        )
+        counts = [f"{record[name]} {name}" for name in ("updates", "epochs") if name in record]
+        spent = ", ".join([f"{record['training_seconds'] / 3600:.2f} h", *counts])
+        yield "training", f"{spent}, last on {record.get('written', 'an unknown day')}"
     versions = record.get("versions", {}).items()
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions if version)
 
 
+def _described(data):
+    unit = "utterances" if "utterances" in data else "recordings"  # sources to mix from
+    fingerprint = f" (fingerprint {data['fingerprint'][:12]})" if "fingerprint" in data else ""
+    return f"{data['path']}, {data[unit]} {unit}{fingerprint}"
+
+
+# ---------------------------------------------------------------- literature
+
+
 def _published(entries):
-    yield "Not our runs: their mixtures, references and metric code may differ from those above."
-    yield ""
-    rows = sorted(
-        (e["test_set"], e["metric"], e["system"], f"{e['value']:g}", str(e.get("n", "–")), e["status"], e["source"])
-        for e in entries
-    )
-    yield from _table(
-        ["test set", "metric", "system", "value", "n", "status", "source"],
-        [[test_set, metrics.label(metric), *rest] for test_set, metric, *rest in rows],
-    )
+    """A table for each test set, one row for a system, one column for a metric, a mark and a source at each value."""
+    if not entries:
+        return []
+    sources = list(dict.fromkeys(entry["source"] for entry in entries))
+    lines = [
+        "",
+        "## Published elsewhere",
+        "",
+        "Not our runs: their mixtures, references and metric code may differ from those above. ✓: read in the source's",
+        "text or table; figure: read off a figure; recalled: from memory, to be looked up; in brackets the source.",
+    ]
+    for test_set in dict.fromkeys(entry["test_set"] for entry in entries):
+        of = [entry for entry in entries if entry["test_set"] == test_set]
+        names = list(dict.fromkeys(entry["metric"] for entry in of))
+        rows = []
+        for system in dict.fromkeys(entry["system"] for entry in of):
+            cells = (
+                ", ".join(
+                    f"{entry['value']:g} {_MARKS[entry['status']]} [{sources.index(entry['source']) + 1}]"
+                    for entry in of
+                    if (entry["system"], entry["metric"]) == (system, name)
+                )
+                for name in names
+            )
+            n = dict.fromkeys(str(entry["n"]) for entry in of if entry["system"] == system and "n" in entry)
+            rows.append([system, ", ".join(n) or "–", *(cell or "–" for cell in cells)])
+        lines += ["", f"### {test_set}", "", *_table(["system", "n", *map(metrics.label, names)], rows)]
+    return [*lines, "", *(f"{number}. {source}" for number, source in enumerate(sources, 1))]

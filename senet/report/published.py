@@ -24,9 +24,12 @@ OPTIONAL = ("n", "tolerance")
 STATUSES = ("verified", "figure", "recalled")
 
 
-def read_published(path):
+def read_published(path, left_out=None):
     """The entries, as dicts with ``KEYS`` and those of ``OPTIONAL`` that are there.
 
+    Args:
+        path: published.yaml.
+        left_out: list that takes the reasons for entries of unknown metrics; None: they are an error like others.
     Raises:
         UserError: not a list of such entries; names the entry, and what is wrong with it.
     """
@@ -36,9 +39,21 @@ def read_published(path):
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(entries, list):
         raise UserError(f"{path}: expected a list of entries with {', '.join(KEYS)}, found a {type(entries).__name__}")
+    good = []
     for number, entry in enumerate(entries, 1):
-        _check(f"{path}: entry {number}", entry)
-    return entries
+        where = f"{path}: entry {number}"
+        _check(where, entry)
+        try:
+            metrics.find(str(entry["metric"]))
+        except UserError as error:
+            reason = f"{where} ({entry['system']}): {error}"
+            if left_out is None:
+                raise UserError(reason) from None
+            logging.error("%s; left out", reason)
+            left_out.append(reason)
+        else:
+            good.append(entry)
+    return good
 
 
 def _check(where, entry):
@@ -57,10 +72,6 @@ def _check(where, entry):
         raise UserError(f"{where}: tolerance '{entry['tolerance']}' is not a number above 0")
     if not (_is_number(entry.get("n", 1)) and isinstance(entry.get("n", 1), int) and entry.get("n", 1) > 0):
         raise UserError(f"{where}: n '{entry['n']}' is not a number of utterances")
-    try:
-        metrics.find(str(entry["metric"]))
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
 
 
 def _is_number(value):

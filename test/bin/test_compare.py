@@ -19,6 +19,7 @@ RECORD = {
     "seed": 7,
     "threads": 1,
     "parameters": 1234567,
+    "macs_per_second": 6_235_252_000,
     "hardware": {"cpu": "CPU X", "cores": 2, "gpus": []},
     "versions": {"torch": "2.13"},
     "data": {"train": {"path": "dump/raw/train", "utterances": 40}},
@@ -83,17 +84,18 @@ def rows(page, heading):
 
 def test_table_has_noisy_first_and_means_with_intervals(recipe):
     header, _, noisy, half, worse = rows(run_compare(recipe, "--no_plots"), "## Test set test")
-    assert header == ["system", "parameters", "SI-SDR (dB)", "STOI", "SNRi (dB)", "n", "failed"]
+    assert header == ["system", "parameters", "MACs/s", "SI-SDR (dB)", "STOI", "SNRi (dB)", "n", "failed"]
     assert [row[0] for row in (noisy, half, worse)] == ["noisy", "train_half", "train_worse_x"]
     assert [row[1] for row in (noisy, half, worse)] == ["–", "1,234,567", "–"]
+    assert [row[2] for row in (noisy, half, worse)] == ["–", "6.235 G", "–"]
     for row, name in ((noisy, "noisy"), (half, "train_half")):
         found = json.loads((recipe / "exp" / name / "enhanced_test" / "summary.json").read_text())["metrics"]["si_sdr"]
-        assert row[2] == f"{found['mean']:.2f} ± {(found['interval'][1] - found['interval'][0]) / 2:.2f}"
+        assert row[3] == f"{found['mean']:.2f} ± {(found['interval'][1] - found['interval'][0]) / 2:.2f}"
         assert row[-2:] == ["5", "0"]
 
 
 def test_differences_are_paired_and_only_of_scores(recipe):
-    header, _, half, worse = rows(run_compare(recipe, "--no_plots"), "Difference to the noisy input")
+    header, _, half, worse = rows(run_compare(recipe, "--no_plots"), "### Difference to noisy")
     assert header == ["system", "SI-SDR (dB)", "STOI"]  # SNRi is one already
     a, b = (
         np.array([*map(float, read_table(recipe / "exp" / s / "enhanced_test" / "scores" / "si_sdr").values())])
@@ -101,7 +103,9 @@ def test_differences_are_paired_and_only_of_scores(recipe):
     )
     mean, interval = half[1].split(" ", 1)
     assert float(mean) == pytest.approx((a - b).mean(), abs=0.005)
+    interval, p = interval.split(", p ")
     low, high = map(float, interval.strip("[]").split(", "))
+    assert float(p) >= 0.05 and "**" not in mean  # five pairs cannot show more
     assert 0 < low <= float(mean) <= high
     assert float(worse[1].split(" ")[0]) < 0
 
@@ -173,12 +177,26 @@ def test_same_files_give_the_same_page(recipe):
     assert run_compare(recipe) == run_compare(recipe, "--no_plots")
 
 
+def fail(folder, metric, number, reason):
+    """Make the first scores of a result failures."""
+    scores = list(read_table(folder / "scores" / metric).items())
+    utts = [utt for utt, _ in scores[:number]]
+    write_table(folder / "scores" / metric, [*((utt, "nan") for utt in utts), *scores[number:]])
+    summary = json.loads((folder / "summary.json").read_text())
+    left = len(scores) - number
+    summary["metrics"][metric] |= {"failed": number, "n": left, "reasons": {reason: {"n": number, "utts": utts}}}
+    if not left:
+        summary["metrics"][metric] |= {"mean": None, "interval": [None, None]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
 def test_failures_are_shown(recipe):
-    path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
-    summary = json.loads(path.read_text())
-    summary["metrics"]["stoi"] |= {"failed": 2, "n": 3}
-    path.write_text(json.dumps(summary))
-    assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][-1] == "2 STOI"
+    fail(recipe / "exp" / "train_half" / "enhanced_test", "stoi", 2, "the estimate is silent")
+    page = run_compare(recipe, "--no_plots")
+    half = rows(page, "## Test set test")[3]
+    assert half[-1] == "2 STOI" and half[4].endswith(" (n 3)")
+    assert "train_half, STOI failed: the estimate is silent (2: spk0-utt0, spk0-utt2)." in page
+    assert rows(page, "### Difference to noisy")[2][2].endswith(", 3 pairs")
 
 
 class TestNotComparable:
@@ -195,7 +213,7 @@ class TestNotComparable:
         ("change", "reason"),
         [
             (lambda s: s.update(references="0"), "their references differ"),
-            (lambda s: s["metrics"]["stoi"].update(version="0 pystoi 0.1"), "'stoi' is of version '1 pystoi"),
+            (lambda s: s["metrics"]["stoi"].update(version="0 pystoi 0.1"), "'stoi' is of version '"),
         ],
     )
     def test_other_references_or_versions(self, recipe, change, reason):
@@ -210,7 +228,7 @@ class TestNotComparable:
     def test_missing_metric_is_not_a_reason(self, recipe, small_set):
         out = recipe / "exp" / "train_half" / "enhanced_test"
         run_score(small_set, out, out / "wav.scp", metrics="si_sdr")
-        assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][3] == "not scored"
+        assert rows(run_compare(recipe, "--no_plots"), "## Test set test")[3][4] == "not scored"
 
 
 class TestSetsAndMetricsThatDiffer:
@@ -231,9 +249,9 @@ class TestSetsAndMetricsThatDiffer:
     def test_set_without_references_has_a_table_of_its_own_metrics(self, blind):
         page = run_compare(blind, "--no_plots")
         header, _, noisy, half = rows(page, "## Test set blind")
-        assert header == ["system", "parameters", "Loudness", "n", "failed"]
+        assert header == ["system", "parameters", "MACs/s", "Loudness", "n", "failed"]
         assert [row[0] for row in (noisy, half)] == ["noisy", "train_half"]
-        assert rows(page, "## Test set test")[0][2] == "SI-SDR (dB)"
+        assert rows(page, "## Test set test")[0][3] == "SI-SDR (dB)"
         assert "- train_worse_x: not scored on blind" in page
 
     def test_spectrograms_do_without_the_clean_one(self, blind, monkeypatch):
@@ -264,17 +282,13 @@ class TestSetsAndMetricsThatDiffer:
         out = recipe / "exp" / "train_half" / "enhanced_test"
         run_score(small_set, out, out / "wav.scp", metrics="snr")
         page = run_compare(recipe)
-        assert rows(page, "Difference to the noisy input")[2] == ["train_half", "–", "–", "–"]
+        assert [row[0] for row in rows(page, "### Difference to noisy")[2:]] == ["train_worse_x"]
         assert not (out / "spectrograms.png").exists()
 
     def test_what_was_not_computed_is_called_so(self, recipe):
-        path = recipe / "exp" / "train_half" / "enhanced_test" / "summary.json"
-        summary = json.loads(path.read_text())
-        reasons = {"not computed: no model": {"n": 5, "utts": []}}
-        summary["metrics"]["stoi"] |= {"mean": None, "n": 0, "failed": 5, "reasons": reasons}
-        path.write_text(json.dumps(summary))
+        fail(recipe / "exp" / "train_half" / "enhanced_test", "stoi", 5, "not computed: no model")
         half = rows(run_compare(recipe, "--no_plots"), "## Test set test")[3]
-        assert half[3] == "not computed" and half[-1] == "0"
+        assert half[4] == "not computed" and half[-1] == "0"
 
     def test_distances_say_that_lower_is_better(self, recipe, small_set):
         out = recipe / "exp" / "train_half" / "enhanced_test"
@@ -343,18 +357,36 @@ class TestPublished:
         page = run_compare(recipe, "--no_plots")
         ours, theirs = page.split("## Published elsewhere")
         assert "| A |" not in ours
-        assert rows(theirs, "Not our runs")[2] == ["test", "SI-SDR (dB)", "A", "9", "–", "figure", "A et al., 2020"]
+        assert rows(theirs, "### test") == [["system", "n", "SI-SDR (dB)"], ["---"] * 3, ["A", "–", "9 figure [1]"]]
+        assert "1. A et al., 2020" in theirs
+
+    def test_has_a_row_for_a_system_a_column_for_a_metric_and_a_mark_for_a_value(self, recipe):
+        entries = [
+            self.ENTRY,
+            self.ENTRY.replace("si_sdr", "pesq_wb").replace("figure", "verified").replace("A et", "B et"),
+            self.ENTRY.replace("system: A", "system: C").replace("figure", "recalled"),
+        ]
+        (recipe / "published.yaml").write_text("".join(f"- {entry}\n" for entry in entries))
+        table = rows(run_compare(recipe, "--no_plots").split("## Published elsewhere")[1], "### test")
+        assert table[0] == ["system", "n", "SI-SDR (dB)", "PESQ-WB"]
+        assert table[2:] == [["A", "–", "9 figure [1]", "9 ✓ [2]"], ["C", "–", "9 recalled [1]", "–"]]
 
     def test_number_of_utterances(self, recipe):
         entry = self.ENTRY.replace("value: 9", "value: 9, n: 824, tolerance: 0.1")
         (recipe / "published.yaml").write_text(f"- {entry}\n")
-        assert rows(run_compare(recipe, "--no_plots"), "Not our runs")[2][3:5] == ["9", "824"]
+        assert rows(run_compare(recipe, "--no_plots"), "Not our runs")[2][1] == "824"
+
+    def test_entry_of_an_unknown_metric_is_left_out_with_the_reason(self, recipe):
+        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n- {self.ENTRY.replace('si_sdr', 'sisdr')}\n")
+        page = run_compare(recipe, "--no_plots")
+        assert len(rows(page, "### test")) == 3
+        left_out = page.partition("## Left out")[2]
+        assert "published.yaml: entry 2 (A): there is no metric 'sisdr'; did you mean 'si_sdr'" in left_out
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("si_sdr", "sisdr", r"entry 1 \(A\): there is no metric 'sisdr'; did you mean 'si_sdr'"),
-            ("status: figure", "status: sure", "status 'sure' is none of verified, figure, recalled"),
+            ("status: figure", "status: sure", r"entry 1 \(A\): status 'sure' is none of verified, figure, recalled"),
             ("status: figure", "state: figure", "unknown key 'state'; an entry has system, test_set"),
             (", status: figure", "", "missing key 'status'"),
             ("value: 9", "value: high", "value 'high' is not a number"),
