@@ -1,0 +1,386 @@
+"""The report as one HTML file to read, sort and listen to; it needs no network and stays under a size.
+
+Numbers are those of ``Report``; here they become places in charts (``charts``) and recordings (``listening``), and
+``template.html`` makes the page of them. The same files give the same page.
+"""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from senet import __version__, metrics
+from senet.report import charts, listening
+from senet.report.charts import Axis, number
+from senet.report.page import SIGNIFICANT, quantity
+from senet.report.page import _facts as facts
+
+_MOST_GROUPS = 60  # of a breakdown are shown
+_NUMERIC = {"snr": "SNR (dB)", "level": "level (dB)", "duration": "duration (s)"}
+_CATEGORIES = {"noise": "noise type", "speaker": "speaker", "rir": "room impulse response"}
+_MB = 1 << 20
+
+
+def page(title, report, audio=3, utterances=(), megabytes=25):
+    """The page.
+
+    Args:
+        title: heading.
+        report: senet.report.comparison.Report.
+        audio: how many utterances of each test set to listen to, spread evenly from the worst to the best.
+        utterances: ids of utterances to listen to instead.
+        megabytes: the file's largest size, of 2^20 bytes; recordings that do not fit are left out, which is said.
+    Returns:
+        the text.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    said = report.as_dict()
+    colours = _colours(report.systems)
+    sets = [_test_set(c, d, colours) for c, d in zip(report.comparisons, said["test_sets"], strict=True)]
+    environment = Environment(
+        loader=PackageLoader("senet.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"num": number, "amount": quantity, "length_of": _length}
+    environment.globals |= {"significant": SIGNIFICANT, "gradient": _gradient(), "range_db": listening.RANGE_DB}
+    values = {
+        "title": title,
+        "report": said,
+        "colours": colours,
+        "sets": sets,
+        "metrics": {m["name"]: m["label"] for d in said["test_sets"] for m in d["metrics"]},
+        "megabytes": megabytes,
+        "version": __version__,
+        "training": [t for s in report.systems if (t := _training(s))],
+        "models": _models(said["systems"]),
+        "published": _published(said["published"]),
+    }
+    template = environment.get_template("template.html")
+    room = megabytes * _MB - len(template.render(values).encode())
+    _add_recordings(sets, report.comparisons, audio, utterances, room)
+    return template.render(values)
+
+
+def _colours(systems):
+    """{name: number of its colour}: 0 is the unprocessed input's, the others go round."""
+    others = [s.name for s in systems if not s.is_noisy]
+    return {s.name: 0 for s in systems} | {name: 1 + i % 10 for i, name in enumerate(others)}
+
+
+def _length(seconds):
+    """Seconds in the unit that fits."""
+    if seconds is None:
+        return "–"
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g}\u202f{name}"
+    return f"{seconds:.3g}\u202fs"
+
+
+def _gradient():
+    stops = ", ".join(f"rgb{c}" for c in listening.COLOURS)
+    return f"linear-gradient(to right, {stops})"
+
+
+def _test_set(comparison, said, colours):
+    """What the page shows of one test set."""
+    differences = {(d["system"], d["metric"]): d for d in said["differences"]}
+    for (_, name), d in differences.items():
+        lower = next(m["lower_is_better"] for m in said["metrics"] if m["name"] == name)
+        d["mark"] = 0 if d["p_corrected"] >= SIGNIFICANT or not d["mean"] else 1 if (d["mean"] > 0) != lower else -1
+    rows = {row["system"]: row["scores"] for row in said["rows"]}
+    return said | {
+        "difference": differences,
+        "best": {m["name"]: _best(m, said["rows"]) for m in said["metrics"]},
+        "failures": [
+            {"system": row["system"], "metric": m["label"], "reason": reason, **found}
+            for row in said["rows"]
+            for m in said["metrics"]
+            for reason, found in row["scores"].get(m["name"], {"reasons": {}})["reasons"].items()
+        ],
+        "details": [_detail(comparison, said, metric, rows, differences) for metric in said["metrics"]],
+        "counts": {row["system"]: _counts(row, said) for row in said["rows"]},
+        "records": {s.name: s.record for s in comparison.systems},
+        "left_out_number": len(said["left_out"]),
+        "utterances": [],
+        "unheard": [],
+    }
+
+
+def _counts(row, said):
+    """How many utterances have all scores (or "3 to 5"), and how many lack any, with a line for each reason."""
+    found = [(m["label"], row["scores"][m["name"]]) for m in said["metrics"] if m["name"] in row["scores"]]
+    scored = sorted({score["n"] for _, score in found}) or [0]
+    return {
+        "n": f"{scored[0]}" if len(scored) == 1 else f"{scored[0]}–{scored[-1]}",
+        "failed": max((score["failed"] for _, score in found), default=0),
+        "why": "\n".join(f"{label}: {of['n']} {why}" for label, s in found for why, of in s["reasons"].items()),
+    }
+
+
+def _best(metric, rows):
+    """Names of the systems with the best mean, as far as its digits show."""
+    means = {r["system"]: r["scores"][metric["name"]]["mean"] for r in rows if metric["name"] in r["scores"]}
+    means = {k: round(v, metric["digits"]) for k, v in means.items() if v is not None}
+    best = (min if metric["lower_is_better"] else max)(means.values(), default=None)
+    return [k for k, v in means.items() if v == best] if len(means) > 1 else []
+
+
+def _detail(comparison, said, metric, rows, differences):
+    """What the page shows of one metric on one test set."""
+    name = metric["name"]
+    systems = [s for s in comparison.systems if rows[s.name].get(name, {"n": 0})["n"]]
+    compared = [s for s in systems if (s.name, name) in differences]
+    found = [differences[s.name, name] for s in compared]
+    forest = Axis([v for d in found for v in (d["mean"], *d["interval"]) if v is not None], zero=True)
+    scores = [comparison.scores(s, name) for s in systems]
+    base = comparison.scores(comparison.baseline, name) if compared else None
+    return {
+        "metric": metric,
+        "forest": forest if found else None,
+        "differences": [d | {"line": _line(forest, d)} for d in found],
+        "distributions": _ridges(systems, scores, [rows[s.name][name]["mean"] for s in systems], comparison.baseline),
+        "changes": _ridges(
+            compared,
+            [s - base for s in (comparison.scores(c, name) for c in compared)],
+            [d["mean"] for d in found],
+            zero=True,
+        ),
+        "breakdowns": [_breakdown(b, metric, systems, compared) for b in said["breakdowns"]],
+        "extremes": [comparison.extremes(s, name) for s in compared or systems],
+    }
+
+
+def _line(axis, mean):
+    """Where a mean and its interval are on an axis."""
+    if mean["mean"] is None:
+        return None
+    low, high = mean["interval"]
+    return {"at": axis(mean["mean"]), "low": None if low is None else (axis(low), axis(high))}
+
+
+def _ridges(systems, columns, means, baseline=None, zero=False):
+    """One histogram above another, all over the same axis; the baseline's lies behind each."""
+    if not systems:
+        return None
+    axis, paths = charts.histograms(columns, zero)
+    behind = dict(zip(systems, paths, strict=True)).get(baseline)
+    rows = [
+        {"system": s.name, "path": path, "behind": None if s is baseline else behind, "mean": m, "at": axis(m)}
+        for s, path, m in zip(systems, paths, means, strict=True)
+        if m is not None
+    ]
+    return {"axis": axis, "rows": rows, "zero": axis(0) if zero else None}
+
+
+def _breakdown(said, metric, systems, compared):
+    """A table of the groups and, where these are ordered, curves over them."""
+    by, name = said["by"], metric["name"]
+    groups = said["groups"]
+    shown = sorted(sorted(groups, key=lambda g: -g["n"])[:_MOST_GROUPS], key=groups.index)
+    largest = max((abs(d["mean"]) for g in groups for d in _of(g, "differences", compared, name).values()), default=0)
+    sign = -1 if metric["lower_is_better"] else 1
+    ordered = [g for g in groups if g["low"] is not None] if by in _NUMERIC else []
+    return {
+        "by": by,
+        "title": (_NUMERIC | _CATEGORIES).get(by, by),
+        "estimated": said["estimated"],
+        "systems": [s.name for s in systems],
+        "total": len(groups),
+        "rows": [
+            {
+                "group": g,
+                "cells": [
+                    {
+                        "system": s.name,
+                        "score": g["scores"].get(s.name, {}).get(name),
+                        "tint": _tint(sign, g["differences"].get(s.name, {}).get(name), largest),
+                    }
+                    for s in systems
+                ],
+            }
+            for g in shown
+        ],
+        "curves": [
+            _curves(ordered, kind, of, name)
+            for kind, of in (("scores", systems), ("differences", compared))
+            if len(ordered) > 1 and of
+        ],
+    }
+
+
+def _of(group, kind, systems, name):
+    found = {s.name: group[kind].get(s.name, {}).get(name) for s in systems}
+    return {k: v for k, v in found.items() if v and v["mean"] is not None}
+
+
+def _tint(sign, difference, largest):
+    """-4 (much worse than the baseline) to 4 (much better)."""
+    if not difference or difference["mean"] is None or not largest:
+        return 0
+    return round(4 * sign * difference["mean"] / largest)
+
+
+def _curves(groups, kind, systems, name):
+    """Means with their intervals over groups, which are as far apart as they come: (x, y) in percent."""
+    means = [_of(g, kind, systems, name) for g in groups]
+    values = [v for of in means for m in of.values() for v in (m["mean"], *m["interval"]) if v is not None]
+    y = Axis(values, zero=kind == "differences", margin=0.06)
+    lines = []
+    for k, system in enumerate(systems):
+        aside = 50 / len(groups) * 0.5 * ((k + 0.5) / len(systems) - 0.5)  # so that intervals do not cover each other
+        points = []
+        for i, (g, of) in enumerate(zip(groups, means, strict=True)):
+            if mean := of.get(system.name):
+                x = round(100 * (i + 0.5) / len(groups) + aside, 2)
+                points.append({"x": x, **_line(y, mean), "mean": mean, "group": g["label"]})
+        path = "L".join(f"{p['x']:g} {100 - p['at']:g}" for p in points)
+        lines.append({"system": system.name, "path": f"M{path}", "points": points})
+    every = math.ceil(len(groups) / 12)
+    labels = [(round(100 * (i + 0.5) / len(groups), 2), g["label"]) for i, g in enumerate(groups) if i % every == 0]
+    return {"kind": kind, "axis": y, "lines": lines, "labels": labels, "zero": y(0) if kind == "differences" else None}
+
+
+def _training(system):
+    """Curves of the losses in train.jsonl; None where there is none, or nothing in it yet."""
+    path = Path(system.path) / "train.jsonl"
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        train, valid = ([r for r in records if r["event"] == event] for event in ("train", "valid"))
+        steps, losses, validated = [r["step"] for r in train], [r["loss"] for r in train], [r["step"] for r in valid]
+        means, valid_losses = [r["train_loss"] for r in valid], [r["loss"] for r in valid]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        logging.warning("%s: damaged; there are no training curves of it", path)
+        return {"system": system.name, "damaged": True}
+    if not records:
+        return None
+    x = Axis([0, *steps, *validated], ticks=4, margin=0)
+    # The first losses may be so large that all that follows would be a flat line.
+    y = Axis([*(np.nanquantile(losses, [0, 0.98]) if losses else ()), *means[1:], *valid_losses], margin=0.06)
+    best = min(valid, key=lambda r: r["loss"], default=None)
+    return {
+        "system": system.name,
+        "x": x,
+        "y": y,
+        "between": charts.curve(x, y, steps, losses),
+        "mean": charts.curve(x, y, validated, means),
+        "valid": charts.curve(x, y, validated, valid_losses),
+        "best": best,
+        "at": best and (x(best["step"]), 100 - y(best["loss"])),
+        "seconds": records[-1].get("seconds"),
+    }
+
+
+def _models(systems):
+    """How each model was made, and in which options their configurations differ: [(option, [value, ...])]."""
+    flat = {s["name"]: _flat(s["config"]) for s in systems if s["config"]}
+    names = sorted({name for of in flat.values() for name in of})
+    values = [(name, [json.dumps(of[name], ensure_ascii=False) if name in of else None for of in flat.values()])
+              for name in names]  # fmt: skip
+    made = [s | {"yaml": yaml.safe_dump(s["config"])} for s in systems if s["record"] or s["config"]]
+    return {
+        "made": [m | {"facts": [(k, v) for k, v in facts(m["record"]) if v and k != "command"]} for m in made],
+        "systems": list(flat),
+        "differences": [(name, of) for name, of in values if len(set(of)) > 1],
+    }
+
+
+def _flat(config, prefix=""):
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _published(entries):
+    """A table for each test set, {"name", "metrics", "rows": [(system, n, [cell, ...])]}, and the numbered sources."""
+    sources = list(dict.fromkeys(e["source"] for e in entries))
+    tables = []
+    for name in dict.fromkeys(e["test_set"] for e in entries):
+        of = [
+            e | {"number": sources.index(e["source"]) + 1, "text": _printed(e["value"])}
+            for e in entries
+            if e["test_set"] == name
+        ]
+        columns = list(dict.fromkeys(e["metric"] for e in of))
+        rows = [
+            (
+                system,
+                ", ".join(dict.fromkeys(str(e["n"]) for e in of if e["system"] == system and "n" in e)),
+                [[e for e in of if (e["system"], e["metric"]) == (system, m)] for m in columns],
+            )
+            for system in dict.fromkeys(e["system"] for e in of)
+        ]
+        tables.append({"name": name, "metrics": list(map(metrics.label, columns)), "rows": rows})
+    return {"tables": tables, "sources": sources}
+
+
+def _printed(value):
+    """With two decimals at least: YAML has lost the zeros that papers print."""
+    return number(value, max(2, len(f"{value:g}".partition(".")[2])))
+
+
+def _add_recordings(sets, comparisons, audio, utterances, room):
+    """Put what can be heard into ``sets``, the most telling utterances of each set first, while there is room."""
+    queue = []
+    for number_of_set, comparison in enumerate(comparisons):
+        recordings = listening.Recordings(comparison)
+        chosen = listening.choose(comparison, audio, utterances)
+        queue += [(rank, number_of_set, recordings, one) for rank, one in enumerate(chosen)]
+    for _, i, recordings, (utt, place, value) in sorted(queue, key=lambda q: q[:2]):
+        takes = recordings.takes(utt)
+        size = sum(len(part) + 1000 for _, take in takes for part in take.values() if isinstance(part, str))
+        if all("missing" in take for _, take in takes):
+            sets[i]["unheard"].append((utt, takes[0][1]["missing"]))
+        elif size > room:
+            sets[i]["unheard"].append((utt, "size"))
+        else:
+            room -= size
+            sets[i]["utterances"].append(_utterance(comparisons[i], utt, place, value, takes))
+
+
+def _utterance(comparison, utt, place, value, takes):
+    i, metric = comparison.utts.index(utt), comparison.metrics[0]
+    label, digits = metrics.label(metric), metrics.find(metric)[0].digits
+    of = f"{label} {number(value, digits, bool(comparison.baseline))}"
+    over = f" over {comparison.baseline.name}" if comparison.baseline else ""
+    labels = {name: values[i] for name, values in comparison.labels.items() if name != "seconds"}
+    heard = [take for _, take in takes if "audio" in take]
+    return {
+        "utt": utt,
+        "why": f"{_place(place)}: {of}{over} in the mean of the systems",
+        "labels": {_named(k): f"{v:g}".replace("-", "−") if isinstance(v, float) else v for k, v in labels.items()},
+        "seconds": heard[0]["seconds"],
+        "shortened": any(take["shortened"] for take in heard),
+        "axis": Axis([0, heard[0]["seconds"]], margin=0),
+        "takes": [
+            take
+            | {
+                "name": getattr(source, "name", source),
+                "system": not isinstance(source, str),
+                "scores": []
+                if isinstance(source, str)
+                else [(metrics.find(m)[0], comparison.scores(source, m)[i]) for m in comparison.metrics[:2]],
+            }
+            for source, take in takes
+        ],
+    }
+
+
+def _named(column):
+    return column.replace("_", " ").replace("snr", "SNR")
+
+
+def _place(place):
+    """What an utterance's rank, 0 (worst) to 100 (best), is called."""
+    if place is None:
+        return "Asked for"
+    return {0: "Worst", 50: "Median", 100: "Best"}.get(place) or f"Better than {place:.0f} % of the utterances"
