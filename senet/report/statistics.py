@@ -2,7 +2,12 @@
 
 Source: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69(4), 2015, for the
 expanded percentile interval: the plain one is too short for few utterances, by about sqrt((n - 1) / n) and by the
-difference between the normal and Student's distribution.
+difference between the normal and Student's distribution. Of 20 scores it covers the mean 94 to 95 % of the time, 92 %
+where they are as skewed as an exponential; the bootstrap-t mends that and loses as much where scores have long tails
+or many ties.
+
+Utterances count as independent. Those of one speaker or one noise are not quite: an interval tells how the mean would
+vary over other utterances of the same speakers and noises, not over other speakers.
 """
 
 import math
@@ -25,7 +30,7 @@ class Mean(NamedTuple):
 
 def mean_interval(values, **options):
     """Mean of independent values, shape (n,), and its bootstrap interval; see ``mean_intervals``."""
-    return mean_intervals(np.asarray(values, np.float64)[:, None], **options)[0]
+    return mean_intervals([values], **options)[0]
 
 
 def paired_difference(a, b, **options):
@@ -44,27 +49,30 @@ def mean_intervals(columns, level=0.95, resamples=RESAMPLES, seed=0):
     A resample is a vector of counts, so the means of all columns are one matrix product.
 
     Args:
-        columns: shape (n, k), of independent utterances; not finite where a score failed. Such a column's means are
-            over those that a resample holds of the others.
+        columns: k sequences of n scores of the same independent utterances, not finite where a score failed: such a
+            column's means are over what a resample holds of the others.
         level: coverage.
         resamples: bootstrap samples; the ends' random error is about 2 % of the interval's width for 4000.
         seed: of the resampling; equal input gives an equal interval.
     Returns:
         list of k Means; the interval needs two values, the mean one.
     """
-    columns = np.asarray(columns, np.float64)
-    finite = np.isfinite(columns)
-    number = finite.sum(axis=0)
-    filled = np.where(finite, columns, 0)
-    means = filled.sum(axis=0) / np.where(number, number, np.nan)
-    found = [Mean(float(mean), math.nan, math.nan, int(n)) for mean, n in zip(means, number, strict=True)]
-    wanted = np.flatnonzero(number > 1)
-    if len(wanted):
-        centred = np.where(finite, columns - means, 0)[:, wanted]
-        for i, deviations in zip(wanted, _resampled(centred, finite[:, wanted], resamples, seed), strict=True):
+    columns = [np.asarray(column, np.float64) for column in columns]
+    deviations = np.zeros((len(columns[0]), len(columns)), np.float32)  # from the means: no digits are lost
+    found, present = [], {}
+    for i, column in enumerate(columns):
+        finite = np.isfinite(column)
+        n = int(finite.sum())
+        mean = float(column[finite].mean()) if n else math.nan
+        found.append(Mean(mean, math.nan, math.nan, n))
+        np.subtract(column, mean, out=deviations[:, i], where=finite, casting="same_kind")
+        if n < len(column):
+            present[i] = finite
+    for i, resampled in enumerate(_resampled(deviations, present, resamples, seed) if len(deviations) else ()):
+        if found[i].n > 1:
             tail = _tail(level, found[i].n)
-            low, high = np.quantile(deviations[np.isfinite(deviations)], [tail, 1 - tail])
-            found[i] = found[i]._replace(low=float(means[i] + low), high=float(means[i] + high))
+            low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
+            found[i] = found[i]._replace(low=found[i].mean + float(low), high=found[i].mean + float(high))
     return found
 
 
@@ -74,31 +82,36 @@ def _tail(level, n):
     return special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - level) / 2))
 
 
-def _resampled(values, finite, resamples, seed):
-    """Means of resamples, shape (k, resamples), of values (n, k) that are 0 where they are not finite."""
+def _resampled(values, present, resamples, seed):
+    """Means of resamples, shape (k, resamples), of values (n, k).
+
+    Args:
+        present: {column: bool (n,)} for columns that lack values, which are 0.
+    """
     rng = np.random.default_rng(seed)
     n, k = values.shape
-    incomplete = np.flatnonzero(~finite.all(axis=0))
-    present = finite[:, incomplete].astype(np.float64)
     means = np.empty((resamples, k))
+    incomplete = list(present)
+    there = np.array([present[i] for i in incomplete], values.dtype).reshape(-1, n).T
     rows = max(1, _BLOCK // n)
     for i in range(0, resamples, rows):
         block = min(rows, resamples - i)
         drawn = rng.integers(0, n, (block, n)) + n * np.arange(block)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=block * n).reshape(block, n).astype(np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=block * n).reshape(block, n).astype(values.dtype)
         means[i : i + block] = counts @ values / n
-        with np.errstate(invalid="ignore"):  # a resample may hold none of few values
-            means[i : i + block, incomplete] *= n / (counts @ present)
+        with np.errstate(invalid="ignore"):  # of few values, a resample may hold none
+            means[i : i + block, incomplete] *= n / (counts @ there)
     return means.T
 
 
 def signed_rank_p(difference):
     """Two-sided p of Wilcoxon's signed-rank test that paired differences, shape (n,), lie symmetrically around 0.
 
-    Those that are not finite are left out. 1 where no two scores differ.
+    Those that are 0 or not finite are left out; 1 where none is left. Up to 50 that all differ give the exact p, else
+    it is of the normal approximation, with the variance for ties.
     """
-    difference = difference[np.isfinite(difference)]
-    if not difference.any():
+    difference = difference[np.isfinite(difference) & (difference != 0)]
+    if not len(difference):
         return 1.0
     from scipy import stats
 
