@@ -95,10 +95,10 @@ class Stream(Dataset):
                 items.append(self.items.read(index, self._rng(epoch, index, order.stream)))
             except AudioError as error:
                 skipped += own
-                self._report(index, error)
+                self._report(self.items.key(index), error)
             if len(items) == full:
                 return skipped
-        raise UserError(f"{self.name}: too few {self.unit}s can be used to fill a batch; see the warnings")
+        raise self._too_few()
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
         """Yield the batches of an epoch in order, read ahead by worker processes.
@@ -130,8 +130,11 @@ class Stream(Dataset):
     def _rng(self, epoch, index, stream):
         return np.random.default_rng([self.seed, epoch if self.shuffle else 0, index, stream])
 
-    def _report(self, index, error):
-        message = f"{self.name}: {self.unit} '{self.items.key(index)}': {error}"
+    def _too_few(self):
+        return UserError(f"{self.name}: too few {self.unit}s can be used to fill a batch; see the warnings")
+
+    def _report(self, key, error):
+        message = f"{self.name}: {self.unit} '{key}': {error}"
         if self.bad_audio == "raise":
             raise UserError(f"{message}. To go on without such recordings use --bad_audio skip") from error
         log.warning("%s; skipped", message)

@@ -25,6 +25,7 @@ from senet.dsp.reverb import early_part, reverberate
 from senet.errors import UserError
 
 FULL_SCALE = 32768
+SILENT = "its speech, its noise or their sum is silent; draw another"
 _BLOCK = 1 << 15
 _KNOWN = {  # settings and the values that can be rendered; plans from before there was a choice leave them out
     "level_of": ("clean", "noisy"),
@@ -194,15 +195,16 @@ class Mixer:
         target = None
         if rir is not None:
             if self.early:
-                target = reverberate(speech, early_part(rir, self.speech.sample_rate))
-            speech = reverberate(speech, rir)
+                speech, target = reverberate(speech, rir, early_part(rir, self.speech.sample_rate))
+            else:
+                (speech,) = reverberate(speech, rir)
         levels = line.snr_db, line.level_db, self.peak, self.on_clip
         try:
             if self.settings["level_of"] == "clean":
                 return mix(speech, noise, *levels)
             return mix_to_level(speech, noise, *levels, target=target, measure=self.measure)
         except ZeroDivisionError:
-            raise fault(line.utt, "silent", "its speech, its noise or their sum is silent; draw another") from None
+            raise fault(line.utt, "silent", SILENT) from None
 
     def render(self, line):
         """``mix`` of ``read``."""

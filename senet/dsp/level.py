@@ -8,6 +8,7 @@ BITS = 18  # of the whole numbers that sums are taken over
 # Samples summed at a time. Up to 2**(53 - 2 * BITS) squares add up in a double without rounding; below 10,000 values
 # OpenBLAS does not start threads of its own, which would fight with those that read the audio.
 _BLOCK = 1 << 13
+_ROWS = 4  # such sums taken by one call
 ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB = 0.1, 50
 
 
@@ -19,7 +20,7 @@ def mean_square(x):
     """
     x = np.asarray(x)
     exponent = _exponent(x)
-    total = sum(int(np.dot(steps, steps)) for steps in _blocks(x, exponent))
+    total = sum(_product(steps, steps) for steps in _blocks(x, exponent))
     return math.ldexp(total / len(x), 2 * (exponent - BITS)) if total else 0.0
 
 
@@ -28,29 +29,40 @@ def mean_products(x, y):
     exponents, totals = (_exponent(x), _exponent(y)), [0, 0, 0]
     for a, b in zip(_blocks(x, exponents[0]), _blocks(y, exponents[1]), strict=True):
         for i, (left, right) in enumerate(((a, a), (b, b), (a, b))):
-            totals[i] += int(np.dot(left, right))
+            totals[i] += _product(left, right)
     shifts = 2 * exponents[0], 2 * exponents[1], sum(exponents)
     return [math.ldexp(n / len(x), shift - 2 * BITS) for n, shift in zip(totals, shifts, strict=True)]
 
 
 def _blocks(x, exponent):
-    """``_steps`` of ``x`` piece by piece, each until the next is asked for: nothing leaves the processor's cache."""
-    small, large, scale = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK), x.dtype.type(2.0 ** (BITS - exponent))
-    for i in range(0, len(x), _BLOCK):
-        block = x[i : i + _BLOCK]
-        steps, wide = small[: len(block)], large[: len(block)]
+    """``x`` in whole multiples of 2**(exponent - 18), zero-padded to (rows, ``_BLOCK``), piece by piece, each until the
+    next is asked for: nothing leaves the processor's cache."""
+    size, scale = _BLOCK * _ROWS, x.dtype.type(2.0 ** (BITS - exponent))
+    small, large = np.empty(size, x.dtype), np.empty(size)
+    for i in range(0, len(x), size):
+        block = x[i : i + size]
+        n, rows = len(block), -(-len(block) // _BLOCK)
+        steps = small[:n]
         np.rint(np.multiply(block, scale, out=steps), out=steps)
-        wide[:] = steps
-        yield wide
+        large[:n], large[n : rows * _BLOCK] = steps, 0
+        yield large[: rows * _BLOCK].reshape(rows, _BLOCK)
+
+
+def _product(x, y):
+    """Sum of ``x * y`` (rows, n) of whole numbers, exact: each row by BLAS."""
+    return int(np.matmul(x[:, None], y[:, :, None]).sum())
 
 
 def _exponent(x):
     return math.frexp(max(float(x.max(initial=0.0)), -float(x.min(initial=0.0))))[1]  # |x| < 2**exponent
 
 
-def _steps(x, exponent):
-    """``x`` in whole multiples of 2**(exponent - 18)."""
-    return np.rint(x * x.dtype.type(2.0 ** (BITS - exponent))).astype(np.float64)
+def whole_steps(x, bits=BITS):
+    """``x`` (N,) in whole numbers, float64 (N,), of at most ``bits`` bits; and the exponent of the power of 2 that they
+    count, which is that of the largest magnitude."""
+    exponent = _exponent(x) - bits
+    steps = x * x.dtype.type(2.0**-exponent)
+    return np.rint(steps, out=steps).astype(np.float64), exponent
 
 
 def rms(x):
@@ -63,14 +75,14 @@ def active_rms(x, sample_rate):
     Frames do not overlap; what is left at the end is a shorter one. Exact in the sense of ``mean_square``.
     """
     x = np.asarray(x)
-    exponent, size = _exponent(x), round(ACTIVE_FRAME_SECONDS * sample_rate)
+    (steps, exponent), size = whole_steps(x), round(ACTIVE_FRAME_SECONDS * sample_rate)
     starts = np.arange(0, len(x), size)
-    energies = np.add.reduceat(_steps(x, exponent) ** 2, starts)
+    energies = np.add.reduceat(np.square(steps, out=steps), starts)
     lengths = np.diff(starts, append=len(x))
     powers = energies / lengths
     active = powers >= powers.max() * 10 ** (-ACTIVE_RANGE_DB / 10)
     total = int(energies[active].astype(np.int64).sum())  # beyond 88 s doubles would round
-    return math.sqrt(math.ldexp(total / int(lengths[active].sum()), 2 * (exponent - BITS)))
+    return math.sqrt(math.ldexp(total / int(lengths[active].sum()), 2 * exponent))
 
 
 def rms_db(x):
@@ -82,7 +94,9 @@ def rms_db(x):
 def is_quieter(x, db):
     """Whether ``rms_db(x) < db``; the exact sum is needed only near the limit."""
     limit = len(x) * 10 ** (db / 10)
-    rough = sum(float(np.dot(x[i : i + _BLOCK], x[i : i + _BLOCK])) for i in range(0, len(x), _BLOCK))
+    rows = x[: len(x) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    rest = x[rows.size :]
+    rough = float(np.matmul(rows[:, None], rows[:, :, None]).sum()) + float(np.dot(rest, rest))
     return rough < limit if abs(rough - limit) > 0.01 * limit else rms_db(x) < db
 
 

@@ -128,15 +128,16 @@ class Trainer:
 
     def _train_step(self, batch):
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # no random state to save: the step is enough
+        finished = self._to_device(batch, self.train)
         try:
-            values = self.objective.step(self._to_device(batch, self.train))
+            values = self.objective.step(finished)
         except FloatingPointError as error:
-            raise self._not_finite("", error, batch["ids"]) from None
+            raise self._not_finite("", error, finished["ids"]) from None
         self.step += 1
         self.position += 1
         self.interval.add(values)
         self.epoch_mean.add(values)
-        self.skipped += batch.get("skipped", 0)
+        self.skipped += finished.get("skipped", 0)
         self.speed.count(batch["lengths"].sum().item() / self.sample_rate)
         self.seconds = self.speed.seconds()
 

@@ -158,7 +158,7 @@ def test_target_is_the_speech_with_all_or_the_early_part_of_the_response(data, o
         early = fftconvolve(dry, rir)[: len(dry)]
         wanted = reverberant if target == "reverberant" else early
         gain = np.dot(clean, wanted) / np.dot(wanted, wanted)
-        np.testing.assert_allclose(clean, gain * wanted, atol=0.51)
+        np.testing.assert_allclose(clean, gain * wanted, atol=0.6)  # rounded, and so was the response, to 22 bits
         added = noise - gain * (reverberant - wanted)
         assert abs(db(gain * reverberant) - db(added) - line.snr_db) < 0.02
         if not guarded((noisy, clean, noise)):

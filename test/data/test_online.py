@@ -164,10 +164,10 @@ def test_the_batched_arithmetic_gives_the_samples_of_the_mixer(sources, words):
         assert_within_one_step(ours, theirs)
 
 
-def test_without_reverberation_it_gives_the_same_bits(sources):
-    for words in (CROP, SNSD, [*CROP, "--on_clip", "none", "--peak", "0.5"]):
-        both = (finished(stream(sources, *words, on_device=on_device), 1) for on_device in (False, True))
-        assert same_stream(*both)
+@pytest.mark.parametrize("words", [CROP, SNSD, [*CROP, "--on_clip", "none", "--peak", "0.5"], DNS, EARLY, ACTIVE, LOUD])
+def test_on_the_processor_it_gives_the_same_bits(sources, words):
+    both = (finished(stream(sources, *words, on_device=on_device), 1) for on_device in (False, True))
+    assert same_stream(*both)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -215,6 +215,41 @@ def test_silent_sources_are_no_mixture(tmp_path):
     write_source_set(tmp_path / "noise", [(f"noise-{i}", np.zeros(30000)) for i in range(3)])
     with pytest.raises(UserError, match="noise: 1000 draws in a row are under -60 dBFS"):
         finished(stream(tmp_path, *CROP), 0)
+
+
+@pytest.fixture
+def cancelling(tmp_path):
+    """Noise of which one recording in two is the only speech turned over: at 0 dB nothing is left of both."""
+    make_sources(tmp_path)
+    x = np.round(3000 * np.random.default_rng(0).standard_normal(16000)) / 32768
+    other = np.round(3000 * np.random.default_rng(1).standard_normal(16000)) / 32768
+    write_source_set(tmp_path / "speech", [("speech0-00", x)])
+    write_source_set(tmp_path / "noise", [("noise0-00", -x), ("noise0-01", other)])
+    return tmp_path
+
+
+CANCELLING = ["--policy", "dns", "--seconds", "1", "--snr_lower", "0", "--snr_upper", "0"]
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_silent_sum_is_named(cancelling, on_device):
+    with pytest.raises(UserError, match=r"mixture '.*: its speech, its noise or their sum is silent.*--bad_audio skip"):
+        finished(stream(cancelling, *CANCELLING, on_device=on_device), 0)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_silent_sum_is_skipped_and_counted(cancelling, on_device, caplog):
+    batches = stream(cancelling, *CANCELLING, bad_audio="skip", on_device=on_device, number=20)
+    whole = finished(batches, 0)
+    assert [len(batch["ids"]) for batch in whole] == [5, 5, 5, 5]
+    assert 0 < sum(batch["skipped"] for batch in whole) < 20
+    assert "sum is silent; draw another; skipped" in caplog.text
+    for batch in whole:
+        for row, utt in enumerate(batch["ids"]):
+            assert batch["noisy"][row].any() and batch["noisy"].isfinite().all()
+            first = batch["ids"].index(utt)
+            assert torch.equal(batch["noisy"][row], batch["noisy"][first])
+    assert same_stream(finished(batches, 0, num_workers=2), whole)
 
 
 # ------------------------------------------------------------ size
