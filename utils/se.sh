@@ -196,7 +196,7 @@ stage_download() {
 }
 
 stage_data() {
-  unit data "$datadir" "" data --option "$local_args" --corpus "${corpus_words[@]}"
+  unit data "$datadir" "" data --option "$(stage_py data_options "$local_args")" --corpus "${corpus_words[@]}"
 }
 data() {
   if $dry_run; then echo "lists only, some 500 bytes for each recording"; return; fi
@@ -263,6 +263,7 @@ stage_train() {
 }
 check_noisy() { # the input scores as is published, or else nothing is trained on it
   local set root noisy enhanced forced=
+  find_versions
   for set in $test_sets; do
     score_noisy
     unit check "$noisy" "" check --input '' "$expected" --input "6 (score)" "$noisy/summary.json"
@@ -327,21 +328,31 @@ enhance() {
   run "${command[@]}" --collect
 }
 
+versions=() # what each score is made with: one whose model or package was missing is computed when that is there
+find_versions() {
+  local found version
+  [ ${#versions[@]} -eq 0 ] || return 0
+  # shellcheck disable=SC2086
+  found=$(python -m senet.bin.score --versions $metrics) || $list || $dry_run
+  while read -r version; do versions+=(--option "$version"); done <<< "$found"
+}
+
 stage_score() {
   local set system root noisy enhanced
   find_systems
+  find_versions
   for set in $test_sets; do
     score_noisy
     for system in "${systems[@]}"; do
       root=$system/enhanced_$set enhanced=$system/enhanced_$set/wav.scp
-      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" \
+      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" "${versions[@]}" \
         --input "5 (enhance)" "$enhanced" "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
     done
   done
 }
 score_noisy() { # the unprocessed input of a set is scored like a system
   noisy=$expdir/noisy/enhanced_$set root=$expdir/noisy/enhanced_$set enhanced=$dumpdir/raw/$set/wav.scp
-  unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" \
+  unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" "${versions[@]}" \
     --input "2 (mix)" "$enhanced" "$dumpdir/raw/$set/.stages/mix.json"
 }
 score() { # with further words it only collects

@@ -12,6 +12,7 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py restore NAME ROOT     the work failed: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
   stage.py mix_conf WORDS        options of mixing as training takes them: --mix_conf.NAME VALUE, a word a line
+  stage.py data_options TEXT     options for the scripts in local/, without those of fetching
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
@@ -59,6 +60,19 @@ def mix_conf(text):
     for name, values in given.items():
         if name not in ("seed", "sample_rate", "nj", "allow_pipes"):
             print(f"--mix_conf.{name}", f"[{', '.join(values)}]" if len(values) > 1 else "".join(values), sep="\n")
+    return 0
+
+
+def data_options(text):
+    """Print what of the options for local/ decides the source sets: how archives came to be there does not."""
+    kept, fetching = [], False
+    for word in shlex.split(text):
+        if word.startswith("--"):
+            name = word[2:].replace("-", "_")
+            fetching = name in ("download", "part", "archives", "keep_archives") or name.endswith("url")
+        if not fetching:
+            kept.append(word)
+    print(shlex.join(kept))
     return 0
 
 
@@ -114,8 +128,8 @@ def get_parser():
     sub.add_argument("conf")
     sub.add_argument("datadir")
     sub.add_argument("words")
-    commands.add_parser("words").add_argument("text")
-    commands.add_parser("mix_conf").add_argument("text")
+    for command in ("words", "mix_conf", "data_options"):
+        commands.add_parser(command).add_argument("text")
     sub = commands.add_parser("checkpoints")
     sub.add_argument("exp")
     sub.add_argument("count", type=int)
@@ -135,6 +149,8 @@ def main(argv=None):
         return 0
     if args.command == "mix_conf":
         return mix_conf(args.text)
+    if args.command == "data_options":
+        return data_options(args.text)
     if args.command == "checkpoints":
         return checkpoints(args.exp, args.count)
     if args.command == "jobs":

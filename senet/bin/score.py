@@ -13,6 +13,17 @@ from senet import shards
 from senet.bin import run, setup_logging
 
 
+class _Versions(argparse.Action):
+    """Prints and ends, as --help does, without the other arguments."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from senet import metrics
+
+        for name in " ".join(values).replace(",", " ").split():
+            print(name, metrics.find(name)[0].version)
+        parser.exit()
+
+
 def get_parser():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
@@ -26,12 +37,23 @@ def get_parser():
         help="names separated by blanks; with 'i' added (si_sdri) the improvement over the noisy input",
     )
     parser.add_argument(
+        "--enhanced_clean", metavar="SCP", help="wav.scp of the system's output for the clean audio (lowlatency_repo_*)"
+    )
+    parser.add_argument(
         "--noisy_scores", metavar="DIR", help="--out of the noisy input's scores; adds paired differences to them"
     )
     parser.add_argument(
         "--expected",
         metavar="YAML",
         help="published.yaml; its rows of system 'noisy' for this set with a tolerance must be met by the means found",
+    )
+    parser.add_argument(
+        "--versions",
+        nargs="+",
+        action=_Versions,
+        default=argparse.SUPPRESS,
+        metavar="METRIC",
+        help="only print what these scores are made with here: revision, packages, models, or what of it is missing",
     )
     shards.add_arguments(parser)
     return parser
@@ -49,7 +71,7 @@ def main(argv=None):
         raise UserError(f"--metrics is empty; known: {', '.join(metrics.names())}")
     for name in names:
         metrics.find(name)
-    audio = scoring.EnhancedSet(args.enhanced, args.ref)
+    audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean)
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
     if not args.collect:

@@ -1,7 +1,8 @@
 """Source sets from folders of recordings: find, look at, name, write (``senet.data.splits`` divides them).
 
-Only headers are read, and a fingerprint of the content: file size and four blocks of 16 KiB spread over the file.
-Files of equal content have equal fingerprints; that two different recordings share one is next to impossible.
+Only headers are read, and a fingerprint: of the content, file size and four blocks of 16 KiB spread over the file, or
+of path and size alone (``name_fingerprint``). Of content, equal files have equal ones; that two different recordings
+share one is next to impossible.
 
 A corpus may have a million files: they are held in columns (``Sources``), and what was read before stays on the disk.
 """

@@ -1,8 +1,9 @@
 """Source sets: recordings of speech or noise, or room impulse responses, that mixtures are made from.
 
 A source set is a folder with ``wav.scp``, ``utt2spk``, ``spk2utt``, ``utt2num_samples`` and ``utt2fs`` (length and rate
-of the file itself), ``utt2fingerprint`` (of the file's content), and for noise ``utt2noise`` (its type, such as Babble)
-and ``utt2recording`` (files cut from one recording share it). ``senet.bin.prepare`` writes them.
+of the file itself), ``utt2fingerprint`` (of the file's content; with ``prepare --fingerprint name`` of path and size),
+``utt2recording`` (files cut from one recording share it), and for noise ``utt2noise`` (its type, such as Babble).
+``senet.bin.prepare`` writes them.
 
 A set may hold a million recordings: ids, speakers and types stay on the disk (``Scp``), lengths and rates are arrays.
 """

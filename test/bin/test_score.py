@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ class TestRepeatedRun:
 
     def test_a_metric_of_another_version(self, small_set, noisy_scores, tmp_path, computed, monkeypatch):
         shutil.copytree(noisy_scores, tmp_path / "out")
-        monkeypatch.setattr(scoring.metrics.find("stoi")[0], "revision", 2)
+        monkeypatch.setattr(scoring.metrics.find("stoi")[0], "revision", 99)
         run_score(small_set, tmp_path / "out")
         assert computed == ["stoi"] * 5
 
@@ -279,6 +280,31 @@ class TestWithoutReferences:
         for of_metric in found.values():
             assert (of_metric["mean"], of_metric["failed"]) == (None, 5)
             assert all(reason.startswith("not computed: ") for reason in of_metric["reasons"])
+
+
+def test_what_a_missing_package_left_out_is_computed_when_it_is_there(small_set, tmp_path, monkeypatch, capsys):
+    from senet import metrics
+
+    def version(package, found=base.importlib.metadata.version):
+        if package == "pesq":
+            raise base.importlib.metadata.PackageNotFoundError
+        return found(package)
+
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pesq", None)
+        without.setattr(base.importlib.metadata, "version", version)
+        run_score(small_set, tmp_path, metrics="pesq_wb stoi")
+        with pytest.raises(SystemExit) as ended:
+            score.main(["--versions", "pesq_wb,si_sdr"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.splitlines() == ["pesq_wb 1 pesq not installed", "si_sdr 1"]
+    found = json.loads((tmp_path / "summary.json").read_text())["metrics"]
+    assert list(found["pesq_wb"]["reasons"]) == ["not computed: pesq is not installed"] and found["stoi"]["n"] == 5
+    computed, compute = [], metrics.compute
+    monkeypatch.setattr(metrics, "compute", lambda name, *args: computed.append(name) or compute(name, *args))
+    run_score(small_set, tmp_path, metrics="pesq_wb stoi")
+    assert computed == ["pesq_wb"] * 5
+    assert json.loads((tmp_path / "summary.json").read_text())["metrics"]["pesq_wb"]["n"] == 5
 
 
 def test_scores_that_stay_comparable_when_an_enhanced_file_is_damaged(small_set, enhanced, noisy_scores, tmp_path):

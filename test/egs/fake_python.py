@@ -2,8 +2,8 @@
 
 What it writes is a function of its options and of the files it reads, so a test can see by content
 what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
-command fail; FAKE_BYTES is the disk that each needs; FAKE_UNLIKE=<set> a test set whose noisy scores are not
-the expected ones.
+command fail; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test
+set whose noisy scores are not the expected ones.
 """
 
 import hashlib
@@ -19,6 +19,9 @@ words = sys.argv[3:]
 options = {w[2:]: v for w, v in zip(words, [*words[1:], ""], strict=True) if w.startswith("--")}
 if "dry_run" in options or "disk" in options:
     print(f"{options.get('out', 'model')}: 3 h, 500000 samples, {os.environ.get('FAKE_BYTES', 3000000)} bytes")
+    sys.exit()
+if "versions" in options:
+    print(os.environ.get("FAKE_VERSIONS", "1"))
     sys.exit()
 with open(os.environ["FAKE_CALLS"], "a", encoding="utf-8") as calls:
     calls.write(f"{command} {' '.join(words)}\n")

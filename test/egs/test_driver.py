@@ -212,6 +212,23 @@ def test_metrics_redo_the_scores_only(done):
     assert done.run("--metrics", "stoi")[0] == ["score test noisy", "score test", "compare"]
 
 
+def test_scores_are_computed_when_what_they_need_was_installed(done):
+    installed = {"FAKE_VERSIONS": "pesq_wb 1 pesq 0.0.4\nstoi 2"}
+    without = {"FAKE_VERSIONS": "pesq_wb 1 pesq not installed\nstoi 2"}
+    assert {call.split()[0] for call in done.run(**without)[0]} == {"score", "compare"}
+    assert [call.split()[0] for call in done.run(**without)[0]] == ["compare"]
+    state = states(done.run("--list", **installed)[1])["score", "exp/train_x/enhanced_test"]
+    assert state == "stale: options (pesq_wb 1 pesq not installed -> pesq_wb 1 pesq 0.0.4) changed"
+    assert {call.split()[0] for call in done.run(**installed)[0]} == {"score", "compare"}
+
+
+def test_how_a_corpus_was_fetched_does_not_count(recipe):
+    recipe.run("--local_args", "--seed 1")
+    calls, _, _ = recipe.run("--local_args", "--seed 1 --download true --url http://mirror --part 'a b'")
+    assert [call.split()[0] for call in calls] == ["compare"]
+    assert "data" in recipe.run("--local_args", "--seed 2", "--stop_stage", "data")[0]
+
+
 class TestLastCheckpoints:
     """--score_checkpoints: stages 5 and 6 work with each of the last ones, too."""
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,22 @@ def test_a_corpus_counts_by_names_sizes_and_times(stage):
     assert stage("state", *words).startswith("done"), "what was made of a corpus stays good without it"
 
 
+def test_a_corpus_of_many_files_is_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(STAGE.parent)
+    from unit import listing
+
+    for i in range(20):
+        (tmp_path / "corpus" / str(i)).mkdir(parents=True)
+        for k in range(100):
+            (tmp_path / "corpus" / str(i) / f"a rather long name of a recording {k}.wav").touch()
+    tracemalloc.start()
+    try:
+        assert listing(tmp_path / "corpus")
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2000  # bytes; a list of all files has more than 300 for each
+    finally:
+        tracemalloc.stop()
+
+
 def test_training_is_continued_but_not_on_other_data(stage):
     words = ["train", "exp/a", "--experiment", "--input", "", "x.yaml", "--input", "3 (feats)", "wav.scp"]
     Path("x.yaml").write_text("max_epoch: 1\n")
@@ -338,6 +355,14 @@ def test_words_are_split_but_nothing_is_run(stage):
     assert stage("words", "a 'b c' $(touch evaluated)").splitlines() == ["a", "b c", "$(touch", "evaluated)"]
     assert not Path("evaluated").exists()
     assert "No closing quotation" in stage("words", "'a", code=1)
+
+
+def test_options_of_fetching_do_not_count_for_the_data(stage):
+    kept = "--corpus_dir 'a b' --counts any"
+    assert stage("data_options", kept).strip() == kept
+    words = "--download --part 'testset logfiles' --corpus_dir 'a b' --mssnsd_url http://x --keep-archives true"
+    assert stage("data_options", f"{words} --counts any --url http://y --download true").strip() == kept
+    assert stage("data_options", "--download true").strip() == ""
 
 
 def test_source_sets_come_from_the_config_or_its_overrides(stage):

@@ -18,7 +18,9 @@ download=false part='' downloads='' url='' archives='' keep_archives=false dry_r
 # shellcheck disable=SC2034 # parse_options.sh prints it
 help_message="Usage: $0 [--dns5 DIR] [--corpora 'NAME ...'|all] [--valid_share $valid_share] [--test_share $test_share] [--seed $seed]
     [--bad_audio raise|skip] [--fingerprint name|content] [--datadir DIR] [--nj N]
-Speech is divided by speaker, noise by recording, impulse responses by room."
+Speech is divided by speaker, noise by recording, impulse responses by room. Speech whose reader is not named stays on one
+side as a whole: all of the German Wikipedia, all books of several readers (mix) in one language, and else all that lies in
+one folder below that of the corpus."
 . parse_options.sh
 : "$download$part$downloads$url$archives$keep_archives$dry_run"
 
