@@ -69,7 +69,7 @@ class Metric:
     @property
     def version(self):
         """Own revision and the versions of the packages behind it: two scores compare only if this is equal."""
-        packages = (f"{p} {importlib.metadata.version(p)}" for p in self.packages)
+        packages = (f"{p} {_installed(p)}" for p in self.packages)
         return " ".join([str(self.revision), *packages, *([self._made_with()] if self._made_with else [])])
 
     def __call__(self, est, ref, sample_rate):
@@ -86,6 +86,10 @@ class Metric:
                 raise Undefined("the result is not finite")
         except Undefined as undefined:
             return math.nan, str(undefined)
+        except ModuleNotFoundError as error:
+            if error.name not in self.packages:
+                raise
+            return math.nan, f"not computed: {error.name} is not installed"
         return value, None
 
     def _signals(self, est, ref, sample_rate):
@@ -107,6 +111,13 @@ class Metric:
         if self.reference and is_silent(signals["reference"]):
             raise Undefined("the reference is silent")
         return signals.values()
+
+
+def _installed(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def metric(label, **properties):
