@@ -31,7 +31,7 @@ class Axis:
         if low == high:
             low, high = low - (abs(low) / 10 or 0.5), high + (abs(high) / 10 or 0.5)
         self.low, self.high = low - margin * (high - low), high + margin * (high - low)
-        self.step = _round_step((self.high - self.low) / ticks)
+        self.step = _round_step((self.high - self.low) / (ticks + 1))
         first, last = math.ceil(self.low / self.step), math.floor(self.high / self.step)
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         digits += round(self.step * 10**digits, 6) % 1 != 0  # 0.25

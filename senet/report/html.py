@@ -24,12 +24,12 @@ _CATEGORIES = {"noise": "noise type", "speaker": "speaker", "rir": "room impulse
 _MB = 1 << 20
 
 
-def page(title, report, audio=3, utterances=(), megabytes=25):
+def page(report, title, audio=3, utterances=(), megabytes=25):
     """The page.
 
     Args:
-        title: heading.
         report: senet.report.comparison.Report.
+        title: heading.
         audio: how many utterances of each test set to listen to, spread evenly from the worst to the best.
         utterances: ids of utterances to listen to instead.
         megabytes: the file's largest size, of 2^20 bytes; recordings that do not fit are left out, which is said.
