@@ -60,7 +60,8 @@ def enhance_scp(args, scp):
     from senet.infer import load, sets
 
     model, device = prepare(args, num_threads=args.num_threads or 1)
-    failed = sets.enhance_shards(model, load.identity(args.model, model), scp, args.output, args.job, device)
+    identity = load.identity(args.model, model)
+    failed = sets.enhance_shards(model, identity, scp, args.output, args.job, device, args.checkpoint)
     if not failed and not args.job:
         sets.collect(scp, args.output)
     return 1 if failed else 0

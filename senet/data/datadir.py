@@ -35,12 +35,13 @@ class DataDir:
         if not (self.path / "wav.scp").exists():
             raise UserError(f"{self.path / 'wav.scp'}: missing; stage 1 or 2 makes it")
         self.noisy = Scp(self.path / "wav.scp", allow_pipes)
-        self.clean, self.noise = self._optional("spk1.scp"), self._optional("noise1.scp")
+        self.clean, self.noise = self.table("spk1.scp"), self.table("noise1.scp")
 
     def __reduce__(self):
         return DataDir, (self.path, self.allow_pipes)
 
-    def _optional(self, name):
+    def table(self, name):
+        """One of the files that have a line per utterance, as a Scp of these utterances; None when there is none."""
         if not (self.path / name).exists():
             return None
         scp = Scp(self.path / name, self.allow_pipes)
@@ -64,7 +65,7 @@ class DataDir:
 
     @functools.cached_property
     def _speakers(self):
-        speakers = self._optional("utt2spk")
+        speakers = self.table("utt2spk")
         if speakers is None:
             raise UserError(f"{self.path / 'utt2spk'}: missing; stage 1 or 2 makes it")
         return speakers

@@ -1,23 +1,31 @@
 """Enhance all utterances of a wav.scp, in shards that can be done by parallel jobs.
 
 ``OUT/wav/<utt>.wav`` are the results; ``OUT/shards/wav.<shard>.jsonl`` say from which audio and by which model they
-were made, so a repeated run does only what changed; ``collect`` writes ``OUT/wav.scp``.
+were made, so a repeated run does only what changed; ``collect`` writes ``OUT/wav.scp``. How long the shards took is
+in files of its own, ``OUT/shards/wav.<shard>.time.json``, and in sum in ``OUT/enhance.json``: it is another each time,
+and nothing is done again for it.
 """
 
+import collections
+import json
 import logging
+import platform
 from pathlib import Path
 
-from senet import records
+import torch
+
+from senet import provenance, records
 from senet.data import audio
 from senet.data.scp import Scp, write_table
 from senet.errors import UserError
+from senet.files import write_json
 from senet.infer.enhance import Item, Progress, enhance_item
 from senet.shards import all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 
 
-def enhance_shards(model, identity, scp_path, out, job=None, device="cpu"):
+def enhance_shards(model, identity, scp_path, out, job=None, device="cpu", checkpoint="best"):
     """Do the shards of one job.
 
     Args:
@@ -26,21 +34,50 @@ def enhance_shards(model, identity, scp_path, out, job=None, device="cpu"):
         scp_path: wav.scp.
         out: output folder.
         job: ``(j, n)`` or None.
+        checkpoint: what the model was asked for as, to be noted beside the time it takes.
     Returns:
         number of utterances that failed; each is named in the log.
     """
     scp, out = Scp(scp_path), Path(out)
     shards = my_shards(len(scp), SHARD_SIZE, job)
     progress = Progress(sum(shard.stop - shard.start for shard in shards))
+    where = _where(device) | {"checkpoint": checkpoint, "sha256": identity}
     for shard in shards:
         path = _shard_path(out, shard)
         header, known = records.previous(path)
         known = known if header == {"model": identity} else {}
+        before = progress.computing, progress.audio
         done = [_enhance_utterance(model, scp, i, out, known, progress, device) for i in range(shard.start, shard.stop)]
         done = [record for record in done if record]
         if done != list(known.values()):
             records.write(path, {"model": identity}, done)
+        _write_time(_time_path(out, shard), progress.computing - before[0], progress.audio - before[1], where)
     return progress.finish()
+
+
+def _where(device):
+    gpu = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if gpu else str(device),
+        "threads": torch.get_num_threads(),
+        "host": platform.node(),
+        "cpu": provenance.cpu_name(),
+    }
+
+
+def _write_time(path, computing, seconds, where):
+    """Note how long a shard took; what was measured over more of its audio with the same model stays."""
+    known = _read_time(path)
+    if seconds and (known.get("sha256") != where["sha256"] or seconds >= known["audio_seconds"]):
+        write_json(path, {"computing_seconds": computing, "audio_seconds": seconds} | where)
+
+
+def _read_time(path):
+    """Empty where nothing was noted."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _enhance_utterance(model, scp, i, out, known, progress, device):
@@ -81,7 +118,27 @@ def collect(scp_path, out):
             problem = f"{len(missing)} utterances are not enhanced, such as '{missing[0]}'"
         raise UserError(f"{out}: {problem}; run 'senet.bin.enhance' again without --collect and see its log")
     write_table(out / "wav.scp", ((utt, target(out, utt)) for utt in wanted), sort=False)
+    _collect_times(out, shards, models)
     logging.info("%s: %d utterances, %d with clipped samples", out / "wav.scp", len(wanted), clipped)
+
+
+def _collect_times(out, shards, models):
+    """Sum up what the shards of this model took, on that machine where most of the audio was enhanced."""
+    times = [time for shard in shards if (time := _read_time(_time_path(out, shard))).get("sha256") in models]
+    seconds = collections.Counter()
+    for time in times:
+        seconds[_machine(time)] += time["audio_seconds"]
+    if not times:
+        (out / "enhance.json").unlink(missing_ok=True)
+        return
+    machine = seconds.most_common(1)[0][0]
+    there = [time for time in times if _machine(time) == machine]
+    total = {k: sum(time[k] for time in there) for k in ("computing_seconds", "audio_seconds")}
+    write_json(out / "enhance.json", there[0] | total)
+
+
+def _machine(time):
+    return tuple(time[k] for k in ("device", "threads", "cpu"))
 
 
 def target(out, utt):
@@ -93,3 +150,7 @@ def target(out, utt):
 
 def _shard_path(out, shard):
     return out / "shards" / f"wav.{shard.name}.jsonl"
+
+
+def _time_path(out, shard):
+    return out / "shards" / f"wav.{shard.name}.time.json"

@@ -7,14 +7,16 @@ audio and goes on where it was. ``collect`` turns the shards into ``OUT/scores/<
 """
 
 import contextlib
+import csv
 import hashlib
 import logging
 import math
+import platform
 from pathlib import Path
 
 import numpy as np
 
-from senet import metrics, records
+from senet import metrics, provenance, records
 from senet.data.audio import AudioError, read
 from senet.data.datadir import DataDir
 from senet.data.parallel import progress
@@ -27,7 +29,18 @@ from senet.shards import all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 _FULL_SCALE = 32767 / 32768
-_SIGNALS = ("enhanced", "reference", "noisy")
+_SIGNALS = ("enhanced", "reference", "noisy", "enhanced_clean")
+# Column of scores.csv -> what the data directory says about each utterance.
+_LABELS = {
+    "speaker": "utt2spk",
+    "snr": "utt2snr",
+    "snr_estimated": "utt2snr_estimated",
+    "noise": "utt2noise",
+    "noise_estimated": "utt2noise_estimated",
+    "level": "utt2level",
+    "rir": "utt2rir",
+}
+_NUMERIC = {"snr", "snr_estimated", "level"}
 _LISTED = 20  # failed utterances that the summary names for each reason; the scores have them all
 
 
@@ -37,14 +50,24 @@ class EnhancedSet:
     Args:
         enhanced: scp of the enhanced audio.
         ref: data directory with wav.scp (noisy), utt2num_samples and, for references, spk1.scp (clean).
+        enhanced_clean: scp of what the system makes of the clean audio, for the few metrics that take it.
+    Attributes:
+        labels: {column of scores.csv: Scp} of what the data directory says about the utterances.
     Raises:
-        UserError: the two are not about the same utterances.
+        UserError: the two are not about the same utterances, or a label that is to be a number is none.
     """
 
-    def __init__(self, enhanced, ref):
+    def __init__(self, enhanced, ref, enhanced_clean=None):
         self.ref, self.name = str(ref), Path(ref).resolve().name
         self.enhanced, self.data = Scp(enhanced), DataDir(ref)
-        _require_same_keys(self.enhanced, self.data.noisy if self.data.clean is None else self.data.clean)
+        self.enhanced_clean = enhanced_clean and Scp(enhanced_clean)
+        for scp in (self.data.noisy if self.data.clean is None else self.data.clean, self.enhanced_clean):
+            if scp is not None:
+                _require_same_keys(self.enhanced, scp)
+        tables = {column: self.data.table(file) for column, file in _LABELS.items()}
+        self.labels = {column: table for column, table in tables.items() if table is not None}
+        for column in _NUMERIC & self.labels.keys():
+            _require_numbers(self.labels[column])
 
     def __len__(self):
         return len(self.enhanced)
@@ -53,8 +76,14 @@ class EnhancedSet:
         """Those of the metrics that this set can be scored with: all, or without references those that need none.
 
         Raises:
-            UserError: none of them.
+            UserError: none of them; or one needs audio that was not given.
         """
+        for name in names:
+            if self.enhanced_clean is None and "enhanced_clean" in metrics.find(name)[0].also:
+                raise UserError(
+                    f"{name}: compares with the system's output for the clean audio; enhance {self.ref}/spk1.scp, too, "
+                    "and give the scp of that as --enhanced_clean"
+                )
         if self.data.clean is not None:
             return names
         left_out = [name for name in names if metrics.find(name)[0].reference]
@@ -77,12 +106,14 @@ class EnhancedSet:
         """
         utt = self.enhanced.key(i)
         before = known.get(utt, {"audio": {}})
-        record = {"utt": utt, "audio": {}, "samples": 0, "clipped": 0, "scores": {}, "reasons": {}}
+        record = {"utt": utt, "audio": {}, "rate": None, "samples": 0, "clipped": 0, "scores": {}, "reasons": {}}
         needs = {name: _needs(name) for name in names}
         signals, problems = self._read(i, set().union(*needs.values()))
         record["audio"] = {k: records.audio_digest(x, rate) for k, (x, rate) in signals.items()}
         est, rate = signals.get("enhanced", (np.zeros(0), 0))
-        ref, noisy = (signals.get(k, (None,))[0] for k in ("reference", "noisy"))
+        record["rate"] = rate or signals.get("reference", (None, None))[1]
+        others = [signals.get(k, (None,))[0] for k in ("noisy", "enhanced_clean")]
+        ref = signals.get("reference", (None,))[0]
         record["samples"] = len(est)
         record["clipped"] = int(np.count_nonzero((est >= _FULL_SCALE) | (est <= -1)))
         unchanged = {k for k, digest in record["audio"].items() if before["audio"].get(k) == digest}
@@ -93,7 +124,7 @@ class EnhancedSet:
             elif needs[name] <= unchanged and known_versions.get(name) == versions[name]:
                 value, reason = before["scores"][name], before["reasons"].get(name)
             else:
-                value, reason = metrics.compute(name, est, ref, rate, noisy)
+                value, reason = metrics.compute(name, est, ref, rate, *others)
             record["scores"][name] = None if reason else value
             if reason:
                 record["reasons"][name] = reason
@@ -105,11 +136,12 @@ class EnhancedSet:
         The reference is read whether needed or not: systems compare only if theirs are the same.
         """
         signals, problems = {}, {}
-        for what, scp in zip(_SIGNALS, (self.enhanced, self.data.clean, self.data.noisy), strict=True):
-            if scp is None or (what == "noisy" and what not in needed):
+        scps = (self.enhanced, self.data.clean, self.data.noisy, self.enhanced_clean)
+        for what, scp in zip(_SIGNALS, scps, strict=True):
+            if scp is None or what not in needed | {"reference"}:
                 continue
             try:
-                num_samples = None if what == "enhanced" else int(self.data.num_samples[i])
+                num_samples = None if what.startswith("enhanced") else int(self.data.num_samples[i])
                 x, rate = signals[what] = read(scp.value(i), root=scp.root, num_samples=num_samples)
                 reason, detail = _fault(x, rate, signals.get("enhanced", (x, rate))[1])
             except AudioError as error:
@@ -125,7 +157,7 @@ class EnhancedSet:
 def _needs(name):
     """The signals that a metric is computed from."""
     found, improvement = metrics.find(name)
-    return {what for what, is_needed in zip(_SIGNALS, (True, found.reference, improvement), strict=True) if is_needed}
+    return {"enhanced", *["reference"] * found.reference, *["noisy"] * improvement, *found.also}
 
 
 def _fault(x, rate, enhanced_rate):
@@ -145,6 +177,15 @@ def _require_same_keys(enhanced, reference):
         if keys:
             sentences.append(f"{len(keys)} {words}, such as '{min(keys)}'")
     raise UserError("; ".join(sentences) + ". Enhance exactly this set (stage enhance), or give its own --ref")
+
+
+def _require_numbers(table):
+    for i, (utt, value) in enumerate(table, 1):
+        try:
+            float(value)
+        except ValueError:
+            message = f"'{value}' of '{utt}' is not a number; mend the line, or remove the file"
+            raise UserError(f"{table.path}:{i}: {message}") from None
 
 
 def score_shards(audio_set, out, names, job=None):
@@ -182,10 +223,12 @@ def collect(audio_set, out, names, noisy_scores=None):
     values = {name: np.full(len(audio_set), math.nan) for name in names}
     failures = {name: {} for name in names}
     clipped, references = np.zeros(len(audio_set), np.int64), hashlib.sha256()
+    seconds, rates = 0.0, set()
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(whole_file(out / "scores" / name)) for name in names}
         table = stack.enter_context(whole_file(out / "scores.csv"))
-        table.write(",".join(["utt", *names, "samples", "clipped"]) + "\n")
+        table = csv.writer(table, lineterminator="\n")
+        table.writerow(["utt", *audio_set.labels, "seconds", *names, "samples", "clipped"])
         for shard in shards:
             path = _shard_path(out, shard)
             header, found = records.read(path)
@@ -201,8 +244,12 @@ def collect(audio_set, out, names, noisy_scores=None):
                     files[name].write(f"{utt} {value!r}\n")
                     if reason := record["reasons"].get(name):
                         failures[name].setdefault(reason, []).append(utt)
-                row = [utt, *map(repr, scores.values()), record["samples"], record["clipped"]]
-                table.write(",".join(map(str, row)) + "\n")
+                rates.add(record["rate"])
+                duration = int(audio_set.data.num_samples[i]) / record["rate"] if record["rate"] else None
+                seconds += duration or 0
+                labels = [label.value(i) for label in audio_set.labels.values()]
+                about = [utt, *labels, "" if duration is None else f"{duration:.3f}"]
+                table.writerow([*about, *map(repr, scores.values()), record["samples"], record["clipped"]])
     summary = {
         "test_set": audio_set.name,
         "enhanced": str(audio_set.enhanced.path),
@@ -210,6 +257,9 @@ def collect(audio_set, out, names, noisy_scores=None):
         "n": len(audio_set),
         "utterances": audio_set.enhanced.keys_digest.hex(),
         "references": references.hexdigest(),
+        "sample_rate": next(iter(rates)) if len(rates) == 1 else None,
+        "seconds": seconds,
+        "real_time_factor": _read_timing(audio_set.enhanced.path.with_name("enhance.json")),
         "clipped": {"files": int(np.count_nonzero(clipped)), "samples": int(clipped.sum())},
         "metric_order": list(names),
         "metrics": {name: _summarise(name, values[name], failures[name], versions[name]) for name in names},
@@ -219,8 +269,31 @@ def collect(audio_set, out, names, noisy_scores=None):
         for name in names:
             difference = paired_difference(values[name], noisy.scores(name)[1])
             summary["metrics"][name]["over_noisy"] = _plain(difference)
+    summary["made_with"] = _made_with(out / "summary.json", summary)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _read_timing(path):
+    """How long enhancing took and on what, as the enhance stage noted it; None for audio that came otherwise."""
+    if not path.exists():
+        return None
+    found = results.read_json(path, "enhance this set again (stage enhance)")
+    timing = {"computing": found["computing_seconds"], "audio": found["audio_seconds"]}
+    return timing | {k: found[k] for k in ("device", "threads", "cpu")}
+
+
+def _made_with(path, summary):
+    """The code and the machine; those that made an equal summary first, where there is one."""
+    with contextlib.suppress(UserError):
+        before = results.read_json(path, "")
+        if {k: v for k, v in before.items() if k != "made_with"} == summary and "made_with" in before:
+            return before["made_with"]
+    return {
+        "git": provenance.git_state(Path(__file__).parent),
+        "versions": provenance.versions("senet", "numpy", "scipy"),
+        "host": platform.node(),
+    }
 
 
 def _summarise(name, values, failures, version):

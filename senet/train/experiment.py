@@ -1,12 +1,10 @@
 """The folder of an experiment: what it is, how it was made, and that nobody continues it as something else."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ from senet import checkpoint, config
 from senet.data.scp import read_ints
 from senet.errors import UserError
 from senet.files import sha256, whole_file, write_json
+from senet.provenance import cpu_name, git_state, versions
 
 # Options that a run may change when it continues: where things are, how long and how fast, what is kept and told.
 # Data may move as well: what counts is its fingerprint.
@@ -52,7 +51,7 @@ class Experiment:
             "seed": options["seed"],
             "data": self.data,
             "git": git_state(Path(__file__).parent),
-            "versions": versions(),
+            "versions": versions("senet", "torch", "numpy", "soundfile", "configargparse"),
             "hardware": hardware(),
         }
 
@@ -159,48 +158,16 @@ def describe_data(folder):
     }
 
 
-def git_state(folder):
-    """Commit, and whether tracked files differ from it; None outside a repository."""
-
-    def git(*args):
-        command = ["git", "-C", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions():
-    found = {"python": platform.python_version()}
-    for name in ("senet", "torch", "numpy", "soundfile", "configargparse"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def hardware():
     import torch
 
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": available_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _cpu_name():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:
-            names = [line.partition(":")[2].strip() for line in f if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def available_cores():

@@ -1,5 +1,6 @@
 """senet.bin.enhance: files, folders, and the wav.scp of a test set."""
 
+import json
 import logging
 import shutil
 
@@ -32,7 +33,9 @@ def noise(n, channels=None, seed=0):
 
 
 def files(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All but the notes of how long it took."""
+    found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {k: p.read_bytes() for k, p in found.items() if not p.name.endswith(("time.json", "enhance.json"))}
 
 
 def test_one_file_is_what_the_model_makes_of_it(expdir, tmp_path):
@@ -188,6 +191,36 @@ class TestScp:
         assert not (tmp_path / "out" / "wav.scp").exists()
         assert run_enhance(expdir, scp, "-o", tmp_path / "out") == 0
         assert files(tmp_path / "out") == first
+
+    def test_time_it_took(self, expdir, scp, tmp_path, enhanced):
+        def time():
+            return json.loads((tmp_path / "out" / "enhance.json").read_text())
+
+        run_enhance(expdir, scp, "-o", tmp_path / "out", "--checkpoint", "last")
+        found = time()
+        assert found.keys() == {
+            "computing_seconds", "audio_seconds", "device", "threads", "host", "cpu", "checkpoint", "sha256"
+        }  # fmt: skip
+        assert found["audio_seconds"] == pytest.approx(5 + 0.1 * (1 + 2 + 3 + 4)) and found["computing_seconds"] > 0
+        assert (found["device"], found["threads"], found["checkpoint"]) == ("cpu", 1, "last")
+        (tmp_path / "out" / "wav" / "spk0-utt2.wav").unlink()
+        run_enhance(expdir, scp, "-o", tmp_path / "out", "--checkpoint", "last")
+        assert time() == found  # that of the whole, not of the file that was lost
+
+    def test_time_is_that_of_one_kind_of_machine_and_of_the_present_model(
+        self, expdir, make_experiment, scp, tmp_path, monkeypatch, enhanced
+    ):
+        for job, cpu in (("1/3", "slow"), ("2/3", "slow"), ("3/3", "fast")):
+            monkeypatch.setattr(batch.provenance, "cpu_name", lambda cpu=cpu: cpu)
+            run_enhance(expdir, scp, "-o", tmp_path / "out", "--job", job)
+        run_enhance(expdir, scp, "-o", tmp_path / "out", "--collect")
+        found = json.loads((tmp_path / "out" / "enhance.json").read_text())
+        assert found["cpu"] == "slow"
+        assert found["audio_seconds"] == pytest.approx(sum(len(read(v)[0]) for _, v in list(Scp(scp))[:4]) / 16000)
+        other = make_experiment(tmp_path / "other", 2)
+        run_enhance(other, scp, "-o", tmp_path / "out")
+        again = json.loads((tmp_path / "out" / "enhance.json").read_text())
+        assert again["cpu"] == "fast" and again["sha256"] != found["sha256"]
 
     def test_another_model_does_everything_again(self, expdir, make_experiment, scp, tmp_path, enhanced):
         run_enhance(expdir, scp, "-o", tmp_path / "out")

@@ -1,5 +1,6 @@
 """senet.bin.score: files it writes, parallel jobs, resuming, and what cannot be scored."""
 
+import csv
 import json
 import math
 import shutil
@@ -70,8 +71,44 @@ def test_summary(noisy_scores):
     assert summary["metrics"]["pesq_wb"]["version"] == "1 pesq 0.0.4"
     assert (summary["test_set"], summary["n"]) == ("test", 5)
     header, *rows = (noisy_scores / "scores.csv").read_text().splitlines()
-    assert header == "utt,pesq_wb,stoi,si_sdr,snri,samples,clipped"
-    assert len(rows) == 5
+    assert header == "utt,speaker,seconds,pesq_wb,stoi,si_sdr,snri,samples,clipped"
+    assert len(rows) == 5 and rows[0].startswith("spk0-utt0,spk0,1.000,")
+    assert (summary["sample_rate"], summary["seconds"], summary["real_time_factor"]) == (FS, pytest.approx(6), None)
+    assert summary["made_with"].keys() == {"git", "versions", "host"}
+
+
+def test_what_is_known_of_the_utterances_stands_beside_their_scores(small_set, tmp_path):
+    ref = shutil.copytree(small_set, tmp_path / "test")
+    utts = list(read_table(small_set / "wav.scp"))
+    write_table(ref / "utt2snr_estimated", [(utt, "2.50") for utt in utts])
+    write_table(ref / "utt2noise", [(utt, 'a "loud", near\tfan') for utt in utts])
+    run_score(ref, tmp_path / "out", metrics="snr")
+    with open(tmp_path / "out" / "scores.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert list(rows[0]) == ["utt", "speaker", "snr_estimated", "noise", "seconds", "snr", "samples", "clipped"]
+    assert [row["utt"] for row in rows] == utts
+    assert {(row["snr_estimated"], row["noise"]) for row in rows} == {("2.50", 'a "loud", near\tfan')}
+    write_table(ref / "utt2snr_estimated", [(utt, "high" if utt == utts[2] else "1") for utt in utts])
+    with pytest.raises(UserError, match="utt2snr_estimated:3: 'high' of 'spk0-utt4' is not a number"):
+        run_score(ref, tmp_path / "out", metrics="snr")
+
+
+def test_time_that_enhancing_took(small_set, enhanced, tmp_path):
+    time = {"computing_seconds": 0.5, "audio_seconds": 6.0, "device": "cpu", "threads": 1, "cpu": "A", "host": "b"}
+    enhanced.with_name("enhance.json").write_text(json.dumps(time))
+    run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics="snr")
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["real_time_factor"]
+    assert found == {"computing": 0.5, "audio": 6.0, "device": "cpu", "threads": 1, "cpu": "A"}
+
+
+def test_the_code_that_made_the_numbers_stays_with_them(small_set, tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    commits = []
+    for metrics, commit in (("snr", "a"), ("snr", "b"), ("snr stoi", "c")):
+        monkeypatch.setattr(scoring.provenance, "git_state", lambda folder, commit=commit: {"commit": commit})
+        run_score(small_set, tmp_path, metrics=metrics)
+        commits.append(json.loads(path.read_text())["made_with"]["git"]["commit"])
+    assert commits == ["a", "a", "c"]
 
 
 def test_paired_difference_to_the_noisy_input(small_set, enhanced, noisy_scores, tmp_path):

@@ -54,24 +54,6 @@ def test_the_record_says_how_it_was_made():
     assert record["seed"] == 0 and "git" in record
 
 
-def test_git_state_knows_commit_and_changes(tmp_path):
-    from senet.train.experiment import git_state
-
-    def git(*args):
-        name = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", *name, *args], cwd=tmp_path, check=True, capture_output=True)
-
-    assert git_state(tmp_path) is None
-    git("init")
-    (tmp_path / "file").write_text("1")
-    git("add", "file")
-    git("commit", "-m", "x")
-    clean = git_state(tmp_path)
-    assert len(clean["commit"]) == 40 and clean["dirty"] is False
-    (tmp_path / "file").write_text("2")
-    assert git_state(tmp_path) == {**clean, "dirty": True}
-
-
 def test_run_sh_repeats_the_command_from_anywhere(tmp_path):
     open_experiment(argv=["--config", "conf/a b.yaml", "--max_epoch", "3"])
     (tmp_path / "bin").mkdir()
