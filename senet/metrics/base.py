@@ -7,16 +7,18 @@ A metric is a function in a module of this package, marked with ``@metric``::
         ...
 
 It receives two float64 signals of one length, checked: finite, and a reference that is not silent; with
-``@metric(..., reference=False)`` it is a function of ``(est, sample_rate)``, and the reference is not looked at. It
-returns a number or raises ``Undefined(reason)``. Called by a user it returns nan in that case; ``measure`` and
-``compute`` give the reason as well. No table lists the metrics: ``find("snr")`` looks through the modules here, and a
-name with an ``i`` added, ``snri``, is the difference to the unprocessed input's own score.
+``@metric(..., reference=False)`` it is a function of ``(est, sample_rate)``, and the reference is not looked at; with
+``@metric(..., also=("noisy",))`` one of ``(est, ref, noisy, sample_rate)``. It returns a number or raises
+``Undefined(reason)``. Called by a user it returns nan in that case; ``measure`` and ``compute`` give the reason as
+well. No table lists the metrics: ``find("snr")`` looks through the modules here, and a name with an ``i`` added,
+``snri``, is the difference to the unprocessed input's own score.
 
 What several metrics are made of is a function marked with ``@shared``: asked again about the same signals, it answers
 from memory, so a PESQ that three scores need is computed once if they are asked for one after the other.
 
 Conventions: the estimate first, the reference second (the packages behind PESQ and STOI want them the other way
-round, which gives plausible but wrong values); mono, nominally in [-1, 1]; nothing is aligned or rescaled here.
+round, which gives plausible but wrong values); mono, floats nominally in [-1, 1], or 16- or 32-bit integers, which
+are divided by their full scale; nothing is aligned or rescaled here.
 """
 
 import difflib
@@ -30,6 +32,8 @@ import numpy as np
 
 from senet.errors import UserError
 
+MAX_REFERENCE = 16  # above full scale nobody stores a reference: these are integers kept as floats
+FURTHER_SIGNALS = {"noisy": "noisy input", "enhanced_clean": "enhanced clean signal"}
 MAX_LENGTH_DIFFERENCE = 0.016  # seconds: one hop of the usual transforms; models may lose that much, not more
 
 
@@ -50,6 +54,7 @@ class Metric:
         digits=3,
         revision=1,
         reference=True,
+        also=(),
         lower_is_better=False,
         made_with=None,
     ):
@@ -58,6 +63,7 @@ class Metric:
         self.label = label + " ↓" * lower_is_better
         self.unit = unit
         self.reference = reference  # whether it needs one
+        self.also = also  # FURTHER_SIGNALS that it needs
         self.lower_is_better = lower_is_better
         self.rates = rates  # sample rates in Hz it is defined for; None means any
         self.packages = packages
@@ -72,16 +78,18 @@ class Metric:
         packages = (f"{p} {_installed(p)}" for p in self.packages)
         return " ".join([str(self.revision), *packages, *([self._made_with()] if self._made_with else [])])
 
-    def __call__(self, est, ref, sample_rate):
-        return self.measure(est, ref, sample_rate)[0]
+    def __call__(self, est, ref, sample_rate, **also):
+        return self.measure(est, ref, sample_rate, **also)[0]
 
-    def measure(self, est, ref, sample_rate):
+    def measure(self, est, ref, sample_rate, **also):
         """``(value, None)``, or ``(nan, reason)`` when the score is undefined for these signals."""
+        signals = {"estimate": est} | ({"reference": ref} if self.reference else {})
+        signals |= {FURTHER_SIGNALS[name]: also.get(name) for name in self.also}
         try:
             if self.rates and sample_rate not in self.rates:
                 accepted = " or ".join(map(str, self.rates))
                 raise Undefined(f"sample rate is {sample_rate} Hz, {self.label} takes {accepted}")
-            value = float(self._function(*self._signals(est, ref, sample_rate), sample_rate))
+            value = float(self._function(*_checked(signals, sample_rate), sample_rate))
             if not math.isfinite(value):
                 raise Undefined("the result is not finite")
         except Undefined as undefined:
@@ -92,32 +100,45 @@ class Metric:
             return math.nan, f"not computed: {error.name} is not installed"
         return value, None
 
-    def _signals(self, est, ref, sample_rate):
-        """What the function receives: float64, checked, cut to one length."""
-        signals = {"estimate": est, "reference": ref} if self.reference else {"estimate": est}
-        signals = {word: np.asarray(x, np.float64) for word, x in signals.items()}
-        for word, x in signals.items():
-            if x.ndim != 1:
-                raise ValueError(f"expected mono signals of shape (N,), got an {word} of {x.shape}")
-            if not len(x):
-                raise Undefined(f"the {word} is empty")
-        lengths = [len(x) for x in signals.values()]
-        if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE * sample_rate:
-            raise Undefined(f"the lengths differ by more than {1000 * MAX_LENGTH_DIFFERENCE:g} ms")
-        signals = {word: x[: min(lengths)] for word, x in signals.items()}
-        for word in reversed(signals):  # the reference first: it is the same for all systems
-            if not np.isfinite(signals[word]).all():
-                raise Undefined(f"the {word} holds NaN or infinity")
-        if self.reference and is_silent(signals["reference"]):
-            raise Undefined("the reference is silent")
-        return signals.values()
-
 
 def _installed(package):
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _checked(signals, sample_rate):
+    """What the function receives of ``{word: signal}``: float64, checked, cut to one length."""
+    signals = {word: _as_float(word, x) for word, x in signals.items()}
+    lengths = [len(x) for x in signals.values()]
+    if max(lengths) - min(lengths) > MAX_LENGTH_DIFFERENCE * sample_rate:
+        raise Undefined(f"the lengths differ by more than {1000 * MAX_LENGTH_DIFFERENCE:g} ms")
+    signals = {word: x[: min(lengths)] for word, x in signals.items()}
+    for word in sorted(signals, key=lambda word: word != "reference"):  # it is the same for all systems
+        if not np.isfinite(signals[word]).all():
+            raise Undefined(f"the {word} holds NaN or infinity")
+    if "reference" in signals:
+        if is_silent(signals["reference"]):
+            raise Undefined("the reference is silent")
+        if np.abs(signals["reference"]).max() > MAX_REFERENCE:
+            raise Undefined("the reference is far outside [-1, 1]")
+    return signals.values()
+
+
+def _as_float(word, x):
+    if x is None:
+        raise Undefined(f"not computed: there is no {word}")
+    x = np.asarray(x)
+    if x.ndim != 1:
+        raise ValueError(f"expected mono signals of shape (N,), got an {word} of {x.shape}")
+    if not len(x):
+        raise Undefined(f"the {word} is empty")
+    if x.dtype in (np.int16, np.int32):
+        return x / (np.iinfo(x.dtype).max + 1)
+    if x.dtype.kind != "f":
+        raise Undefined(f"the {word} is {x.dtype}, neither float nor 16- or 32-bit integers")
+    return x.astype(np.float64, copy=False)
 
 
 def metric(label, **properties):
@@ -193,20 +214,23 @@ def label(name):
     return found.label + "i" * improvement + (f" ({found.unit})" if found.unit else "")
 
 
-def compute(name, est, ref, sample_rate, noisy=None):
+def compute(name, est, ref, sample_rate, noisy=None, enhanced_clean=None):
     """One score by name.
 
     Args:
         name: a metric's name, with ``i`` added for the improvement over ``noisy``.
         est, ref: signals of shape (N,), samples in [-1, 1]; ``ref`` may be None where the metric needs none.
         sample_rate: in Hz.
-        noisy: the unprocessed input, shape (N,); only improvements need it.
+        noisy: the unprocessed input, shape (N,), for improvements.
+        enhanced_clean: what the system makes of the clean signal, shape (N,); see ``senet.metrics.lowlatency``.
     Returns:
         ``(value, None)`` or ``(nan, reason)``.
     """
     found, improvement = find(name)
-    value, reason = found.measure(est, ref, sample_rate)
+    further = {"noisy": noisy, "enhanced_clean": enhanced_clean}
+    also = {signal: further[signal] for signal in found.also}
+    value, reason = found.measure(est, ref, sample_rate, **also)
     if improvement and reason is None:
-        before, reason = found.measure(noisy, ref, sample_rate)
+        before, reason = found.measure(noisy, ref, sample_rate, **also)
         value, reason = value - before, reason and f"noisy input: {reason}"
     return value, reason

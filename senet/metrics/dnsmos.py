@@ -100,6 +100,8 @@ def p808(est, sample_rate, exact):
 def pieces(x, sample_rate, exact):
     """float32 (LENGTH,) parts of a signal, one a second; see the module's docstring for ``exact``."""
     x = resample(x, sample_rate, RATE)
+    if not len(x):
+        raise Undefined("shorter than a sample at 16 kHz")
     while len(x) < LENGTH:
         x = np.concatenate([x, x])
     hops = int(len(x) // RATE - SECONDS) + 1

@@ -19,8 +19,13 @@ TAPS = 512
 def sdr(est, ref, sample_rate):
     """Energy of the estimate's projection on the delayed references against the rest's, in dB.
 
-    Undefined when nothing is left over.
+    Undefined for a silent estimate, and when nothing is left over.
     """
+    return projection_ratio(est, ref)
+
+
+def projection_ratio(est, ref):
+    """SDR of checked signals, in dB."""
     if is_silent(est):
         raise Undefined("the estimate is silent")
     from scipy import fft, linalg
@@ -30,7 +35,10 @@ def sdr(est, ref, sample_rate):
     auto = fft.irfft(np.abs(spectrum) ** 2, size)[:TAPS]
     cross = fft.irfft(spectrum.conj() * fft.rfft(est, size), size)[:TAPS]
     auto[0] *= 1 + 1e-10  # keeps the system regular for periodic references
-    projected = cross @ linalg.solve_toeplitz(auto, cross)
+    try:
+        projected = cross @ linalg.solve_toeplitz(auto, cross)
+    except np.linalg.LinAlgError:
+        raise Undefined("the delayed references are not independent") from None
     rest = est @ est - projected
     if rest <= 0:
         raise Undefined("the estimate is a filtered reference and nothing else")

@@ -102,6 +102,9 @@ class TestWithTheModels:
             (lambda c: c[:160], None),
             (lambda c: 0 * c, None),
             (lambda c: np.clip(40 * c, -1, 32767 / 32768), None),
+            (lambda c: 0 * c + 0.1, None),
+            (lambda c: (32768 * c).astype(np.int16), None),
+            (lambda c: c.astype(complex), "the estimate is complex128, neither float nor 16- or 32-bit integers"),
             (lambda c: np.r_[c, np.nan], "the estimate holds NaN or infinity"),
             (lambda c: c[:0], "the estimate is empty"),
         ],
@@ -167,6 +170,10 @@ class TestPieces:
         x = np.arange(140 * FS, dtype=np.float32)
         kept = {int(piece[0]) // FS for piece in dnsmos.pieces(x, FS, exact=False)}
         assert set(range(131)) - kept == {*range(7, 24), 119, 120, 121, 122}
+
+    def test_no_sample_is_left_at_16_khz(self):
+        with pytest.raises(metrics.Undefined, match="shorter than a sample"):
+            dnsmos.pieces(np.zeros(1), 48000, exact=False)
 
     def test_short_recordings_are_doubled(self):
         x = np.random.default_rng(0).standard_normal(7 * FS).astype(np.float32)

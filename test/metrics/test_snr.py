@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from senet import metrics
-from senet.metrics.snr import si_sdr, snr
+from senet.metrics.snr import si_sdr, si_sdr_with_mean, snr
 
 FS = 16000
 
@@ -15,6 +15,18 @@ def test_si_sdr_ignores_gain_and_offset_of_either_signal(vectors, gain):
     base = si_sdr(c + v, c, FS)
     assert si_sdr(gain * (c + v) + 0.01, c, FS) == pytest.approx(base, abs=1e-9)
     assert si_sdr(c + v, gain * c - 0.02, FS) == pytest.approx(base, abs=1e-9)
+
+
+def test_an_offset_counts_where_the_means_are_kept(vectors):
+    c, v = vectors
+    c, v = c - c.mean(), v - v.mean()
+    assert si_sdr_with_mean(c + v, c, FS) == pytest.approx(si_sdr(c + v, c, FS), abs=1e-9)
+    assert si_sdr_with_mean(3 * (c + v), c, FS) == pytest.approx(si_sdr(c + v, c, FS), abs=1e-9)
+    offset = 0.5
+    target = (c + v) @ c / (c @ c) * c
+    expected = 10 * np.log10(target @ target / np.sum((c + v + offset - target) ** 2))
+    assert si_sdr_with_mean(c + v + offset, c, FS) == pytest.approx(expected, abs=1e-9)
+    assert expected < si_sdr(c + v + offset, c, FS) - 5
 
 
 def test_snr_sees_gain():
