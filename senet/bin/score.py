@@ -37,6 +37,9 @@ def get_parser():
         help="names separated by blanks; with 'i' added (si_sdri) the improvement over the noisy input",
     )
     parser.add_argument(
+        "--enhanced_clean", metavar="SCP", help="wav.scp of the system's output for the clean audio (lowlatency_repo_*)"
+    )
+    parser.add_argument(
         "--noisy_scores", metavar="DIR", help="--out of the noisy input's scores; adds paired differences to them"
     )
     parser.add_argument(
@@ -68,7 +71,7 @@ def main(argv=None):
         raise UserError(f"--metrics is empty; known: {', '.join(metrics.names())}")
     for name in names:
         metrics.find(name)
-    audio = scoring.EnhancedSet(args.enhanced, args.ref)
+    audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean)
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
     if not args.collect:

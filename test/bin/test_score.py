@@ -353,6 +353,54 @@ def test_scores_that_stay_comparable_when_an_enhanced_file_is_damaged(small_set,
     assert (found["failed"], found["over_noisy"]["n"]) == (1, 4)
 
 
+class TestOutputForTheCleanAudio:
+    """--enhanced_clean, which the low-latency repository's own scores compare with."""
+
+    NAMES = "lowlatency_repo_sdr lowlatency_repo_snri"
+
+    @pytest.fixture
+    def enhanced_clean(self, small_set, tmp_path):
+        rows = []
+        for utt, clean in read_table(small_set / "spk1.scp").items():
+            write_wav(tmp_path / "cleaned" / f"{utt}.wav", 0.8 * read(clean)[0], FS)
+            rows.append((utt, tmp_path / "cleaned" / f"{utt}.wav"))
+        write_table(tmp_path / "cleaned.scp", rows)
+        return tmp_path / "cleaned.scp"
+
+    def test_is_what_these_metrics_receive(self, small_set, enhanced, enhanced_clean, tmp_path):
+        from senet import metrics
+
+        options = ["--enhanced_clean", enhanced_clean]
+        run_score(small_set, tmp_path / "out", *options, enhanced=enhanced, metrics=self.NAMES + " sdr")
+        scps = {"est": enhanced, "ref": small_set / "spk1.scp", "noisy": small_set / "wav.scp"}
+        scps["enhanced_clean"] = enhanced_clean
+        for utt in read_table(enhanced):
+            signals = {k: read(read_table(scp)[utt])[0] for k, scp in scps.items()}
+            for name in self.NAMES.split():
+                found = float(read_table(tmp_path / "out" / "scores" / name)[utt])
+                assert found == metrics.compute(name, **signals, sample_rate=FS)[0]
+
+    def test_is_asked_for(self, small_set, enhanced, tmp_path):
+        with pytest.raises(UserError, match=r"lowlatency_repo_sdr: .*enhance .*test/spk1\.scp, too.*--enhanced_clean"):
+            run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics=self.NAMES)
+
+    def test_has_to_be_of_the_same_utterances(self, small_set, enhanced, enhanced_clean, tmp_path):
+        write_table(tmp_path / "fewer.scp", list(read_table(enhanced_clean).items())[1:])
+        with pytest.raises(UserError, match=r"not the utterances of .*fewer\.scp"):
+            options = ["--enhanced_clean", tmp_path / "fewer.scp"]
+            run_score(small_set, tmp_path / "out", *options, enhanced=enhanced, metrics=self.NAMES)
+
+    def test_other_output_is_scored_again(self, small_set, enhanced, enhanced_clean, tmp_path):
+        argv = [small_set, tmp_path / "out", "--enhanced_clean", enhanced_clean]
+        run_score(*argv, enhanced=enhanced, metrics=self.NAMES)
+        before = read_table(tmp_path / "out" / "scores" / "lowlatency_repo_sdr")
+        path = read_table(enhanced_clean)["spk0-utt2"]
+        write_wav(path, np.convolve(read(path)[0], [0.5, 0.5], "same"), FS)
+        run_score(*argv, enhanced=enhanced, metrics=self.NAMES)
+        after = read_table(tmp_path / "out" / "scores" / "lowlatency_repo_sdr")
+        assert [utt for utt in before if before[utt] != after[utt]] == ["spk0-utt2"]
+
+
 class TestExpected:
     """--expected: the noisy input's scores against those that were published."""
 
