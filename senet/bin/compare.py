@@ -1,4 +1,4 @@
-"""Compare experiments: RESULTS.md with a table per test set, and plots beside the experiments."""
+"""Compare experiments: what they score with intervals, paired differences, breakdowns; as a page, tables and HTML."""
 
 import argparse
 import logging
@@ -7,40 +7,81 @@ from pathlib import Path
 
 from senet.bin import run, setup_logging
 
+KINDS = (".md", ".csv", ".json", ".html")
+
 
 def get_parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("expdir", nargs="+", metavar="EXP", help="experiment folders, from any recipes: exp/*")
-    parser.add_argument("--out", default="RESULTS.md", metavar="FILE", help="Markdown page to write")
+    parser.add_argument(
+        "--out",
+        nargs="+",
+        default=["RESULTS.md"],
+        metavar="FILE",
+        help="files to write, each as its name ends: .md (page), .csv (a line for each test set, system and metric), "
+        ".json (all numbers), .html (one file to read and listen to)",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="system that differences are taken to; if not given, the noisy input where it was scored",
+    )
     parser.add_argument(
         "--published",
         metavar="FILE",
-        help="scores of others, for a table of their own; if not given, published.yaml beside --out, if it is there",
+        help="scores of others, for a table of their own; if not given, published.yaml beside the first file of --out, "
+        "if it is there",
     )
-    parser.add_argument("--no_plots", action="store_true", help="write only the page")
+    parser.add_argument(
+        "--audio", type=int, default=3, metavar="N", help="utterances of each test set to listen to in the .html"
+    )
+    parser.add_argument("--utterances", nargs="+", default=[], metavar="UTT", help="ids of those to listen to instead")
     return parser
 
 
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
-    from senet.files import whole_file
-    from senet.report import comparison, page, published
+    from senet.errors import UserError
+    from senet.files import whole_file, write_json
+    from senet.report import comparison, published
 
-    out = Path(args.out)
-    beside = out.with_name("published.yaml")
+    out = [Path(path) for path in args.out]
+    for path in out:
+        if path.suffix not in KINDS:
+            raise UserError(f"--out {path}: how is it to be written? The name has to end in {', '.join(KINDS)}")
+    beside = out[0].with_name("published.yaml")
     published_path = args.published or (beside if beside.exists() else None)
     left_out = []
     entries = published.read_published(published_path, left_out) if published_path else []
-    report = comparison.compare(args.expdir, None, entries, configs_without_experiment(out, args.expdir))
+    not_trained = configs_without_experiment(out[0], args.expdir)
+    report = comparison.compare(args.expdir, args.baseline, entries, not_trained)
     report.left_out += left_out
-    with whole_file(out) as f:
-        f.write(page.markdown(f"Results of {out.resolve().parent.name}", report))
-    logging.info("wrote %s", out)
-    if not args.no_plots:
-        plot(report.systems, report.comparisons)
+    title = f"Results of {out[0].resolve().parent.name}"
+    for path in out:
+        if path.suffix == ".json":
+            write_json(path, report.as_dict())
+        else:
+            with whole_file(path) as f:
+                write(f, path.suffix, title, report, args)
+        logging.info("wrote %s", path)
+
+
+def write(f, kind, title, report, args):
+    if kind == ".md":
+        from senet.report import page
+
+        f.write(page.markdown(title, report))
+    elif kind == ".csv":
+        from senet.report import tables
+
+        tables.write_csv(f, report)
+    else:
+        from senet.report import html
+
+        f.write(html.page(report, title, args.audio, args.utterances))
 
 
 def configs_without_experiment(out, expdirs):
@@ -48,23 +89,6 @@ def configs_without_experiment(out, expdirs):
     names = [Path(expdir).resolve().name for expdir in expdirs]
     configs = sorted(path.stem for path in (out.parent / "conf").glob("train*.yaml"))
     return [c for c in configs if not any(name == c or name.startswith(f"{c}_") for name in names)]
-
-
-def plot(systems, comparisons):
-    from senet.report import plots
-
-    for system in systems:
-        if path := plots.curves(system.path):
-            logging.info("wrote %s", path)
-    for c in comparisons:
-        for system in c.systems:
-            if c.baseline and system is not c.baseline:
-                result, baseline = c.result(system), c.result(c.baseline)
-                shared = [name for name in result.metrics if name in baseline.metrics]
-                if path := plots.spectrograms(result, baseline, shared[0]) if shared else None:
-                    logging.info("wrote %s", path)
-                else:
-                    logging.info("%s: no spectrograms: no audio, or no score that noisy has, too", result.path)
 
 
 if __name__ == "__main__":

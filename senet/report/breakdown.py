@@ -25,24 +25,29 @@ COLUMNS = {
 _NUMERIC = {"snr", "snr_estimated", "level", "seconds"}
 
 
-def read_labels(path):
-    """What scores.csv says about the utterances besides scores: {column: array (n,)}, float64 or str.
+def read_labels(folder, utts):
+    """What ``folder/scores.csv`` says about the utterances besides scores: {column: array (n,)}, float64 or str.
 
     An empty cell is nan, or "". Empty where there is no such file.
+
+    Raises:
+        UserError: it is damaged, or of other utterances.
     """
-    path = path / "scores.csv"
+    path = folder / "scores.csv"
     if not path.exists():
         return {}
     with open(path, encoding="utf-8", newline="") as f:
         header, *rows = csv.reader(f)
+    if [row[0] for row in rows] != utts or any(len(row) != len(header) for row in rows):
+        raise UserError(f"{path}: not the utterances of {folder / 'scores'}, or half written; score the set again")
     found = {}
     for i, column in enumerate(header):
         if column in COLUMNS:
+            cells = [row[i] for row in rows]
             try:
-                cells = [row[i] for row in rows]
                 found[column] = np.array([float(c or "nan") for c in cells] if column in _NUMERIC else cells)
-            except (IndexError, ValueError):
-                raise UserError(f"{path}: damaged in column '{column}'; score the set again (stage score)") from None
+            except ValueError:
+                raise UserError(f"{path}: no numbers in column '{column}'; score the set again") from None
     return found
 
 

@@ -99,7 +99,7 @@ def _resampled(values, present, resamples, seed):
         drawn = rng.integers(0, n, (block, n)) + n * np.arange(block)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=block * n).reshape(block, n).astype(values.dtype)
         means[i : i + block] = counts @ values / n
-        with np.errstate(invalid="ignore"):  # of few values, a resample may hold none
+        with np.errstate(invalid="ignore", divide="ignore"):  # of few values, a resample may hold none
             means[i : i + block, incomplete] *= n / (counts @ there)
     return means.T
 

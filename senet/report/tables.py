@@ -1,0 +1,51 @@
+"""The report's numbers as a long table, for other programs; ``Report.as_dict`` holds more."""
+
+import csv
+
+_RECORD = ("parameters", "macs_per_second")
+_COLUMNS = (
+    "test_set", "by", "group", "system", "metric", "version", "utterances", "n", "failed", "mean", "low", "high", "std",
+    "baseline", "difference", "difference_low", "difference_high", "pairs", "better", "equal", "p", "p_corrected",
+    *_RECORD, "real_time_factor",
+)  # fmt: skip
+
+
+def write_csv(f, report):
+    """One line for each test set, system and metric, and, with ``by`` and ``group`` filled in, for its parts.
+
+    Args:
+        f: file open for text.
+        report: senet.report.comparison.Report.
+    """
+    data = report.as_dict()
+    records = {system["name"]: system["record"] for system in data["systems"]}
+    writer = csv.DictWriter(f, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for test_set in data["test_sets"]:
+        versions = {metric["name"]: metric["version"] for metric in test_set["metrics"]}
+        differences = {(d["system"], d["metric"]): d for d in test_set["differences"]}
+        for row in test_set["rows"]:
+            facts = {name: records[row["system"]].get(name) for name in _RECORD}
+            for metric, score in row["scores"].items():
+                line = _line(test_set, row["system"], metric, score, differences.get((row["system"], metric)))
+                line |= {"version": versions[metric], "utterances": test_set["n"]} | facts
+                writer.writerow(line | {"real_time_factor": row["real_time_factor"]})
+        for breakdown in test_set["breakdowns"]:
+            by = breakdown["by"] + "_estimated" * breakdown["estimated"]
+            for group in breakdown["groups"]:
+                part = {"by": by, "group": group["label"], "utterances": group["n"]}
+                for system, scores in group["scores"].items():
+                    for metric, score in scores.items():
+                        difference = group["differences"].get(system, {}).get(metric)
+                        writer.writerow(_line(test_set, system, metric, score, difference) | part)
+
+
+def _line(test_set, system, metric, score, difference):
+    line = {"test_set": test_set["name"], "system": system, "metric": metric}
+    line |= {name: score.get(name) for name in ("n", "failed", "mean", "std")}
+    line["low"], line["high"] = score["interval"]
+    if difference:
+        line |= {name: difference.get(name) for name in ("better", "equal", "p", "p_corrected")}
+        line |= {"baseline": test_set["baseline"], "difference": difference["mean"], "pairs": difference["n"]}
+        line["difference_low"], line["difference_high"] = difference["interval"]
+    return line
