@@ -1,10 +1,13 @@
 """What the driver's options have to be.
 
 Called by se.sh with the names of the stages, in order; reads its options as "name=value", NUL after each, and prints
-what it understood: the number of the first and the last stage, and the sample rate in Hz.
+what it understood: the numbers of the first and the last stage and the sample rate in Hz; on a second line the
+experiment's name without a tag, on a third the folder of a model that was trained elsewhere.
 """
 
+import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,7 +25,7 @@ def stage_number(name, names):
 
 
 def settle(given, names):
-    """Check ``given``, a dict of text; return (first stage, last stage, sample rate).
+    """Check ``given``, a dict of text; return (first stage, last stage, sample rate, experiment, model elsewhere).
 
     Raises:
         UserError: names the option, what was found and what it should be.
@@ -44,7 +47,7 @@ def settle(given, names):
             raise UserError(f"--{name} is empty: it names a folder")
         if given[name].startswith("-"):
             raise UserError(f"--{name} '{given[name]}': a folder's name cannot begin with '-'")
-    for name in ("tag", "datadir", "dumpdir", "expdir", "results"):
+    for name in ("tag", "model", "datadir", "dumpdir", "expdir", "results"):
         if not re.fullmatch(PLAIN, given[name]):
             raise UserError(f"--{name} '{given[name]}': use letters, digits and ._-/+=@ in it")
     if "/" in given["tag"]:
@@ -59,7 +62,27 @@ def settle(given, names):
     for word in given["num_clips"].split():
         if "=" not in word or word.partition("=")[0] not in sets:
             raise UserError(f"--num_clips '{word}': not SET=N with a set of {' '.join(dict.fromkeys(sets))}")
-    return first, last, f"{float(rate[1]) * (1000 if rate[2] else 1):.10g}"
+    for folder in shlex.split(given["compare"]):
+        if not Path(folder).is_dir():
+            raise UserError(f"--compare: no folder '{folder}'; give experiments of other recipes, ../RECIPE/exp/NAME")
+    name, model = Path(given["train_config"]).stem, ""
+    if given["model"]:
+        name, model = borrowed(given)
+    return first, last, f"{float(rate[1]) * (1000 if rate[2] else 1):.10g}", name, model
+
+
+def borrowed(given):
+    """(name, folder) of a model that was trained in another recipe: ../mini/exp/train_x is mini_train_x here."""
+    there = Path(given["model"]).resolve()
+    if not (there / "checkpoints" / "index.json").is_file() or not (there / "config.yaml").is_file():
+        raise UserError(f"--model {given['model']}: no trained model there; it is a folder such as ../mini/exp/NAME")
+    if there.parent == Path(given["expdir"]).resolve():
+        raise UserError(
+            f"--model {given['model']}: trained in this recipe; choose it by --train_config and --tag instead"
+        )
+    if given["score_checkpoints"] != "0":
+        raise UserError("--score_checkpoints: not of a model that was trained elsewhere; leave it out beside --model")
+    return f"{there.parent.parent.name}_{there.name}", os.path.relpath(given["model"])
 
 
 def require_feats_type(given, trains):
@@ -78,6 +101,8 @@ def require_feats_type(given, trains):
 if __name__ == "__main__":
     words = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0")
     try:
-        print(*settle(dict(word.split("=", 1) for word in words if word), sys.argv[1:]))
+        *numbers, name, model = settle(dict(word.split("=", 1) for word in words if word), sys.argv[1:])
+        print(*numbers)
+        print(name, model, sep="\n")
     except UserError as error:
         sys.exit(f"se.sh: {error}")

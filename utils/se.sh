@@ -17,6 +17,7 @@ force=false            # repeat the chosen stages even if they are done
 skip_data_prep=false   # leave out stages 0 to 3
 skip_train=false       # stage 4
 skip_eval=false        # stages 5 to 7
+model=                 # an experiment of another recipe, to enhance with and score instead of training one
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
 ngpu=0                 # GPUs for training
 num_threads=$(getconf _NPROCESSORS_ONLN)  # CPU threads for training
@@ -43,6 +44,8 @@ feats_args=
 train_args=
 enhance_args=
 score_args=
+baseline=              # the system that the report takes differences to; default: the noisy input
+compare=               # further experiment folders for the report, from other recipes
 results=               # default: RESULTS.md beside expdir
 
 usage() {
@@ -59,10 +62,14 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --online $online                  mix the training set while training, by its config, instead of storing it
   --feats_type $feats_type                what training reads: raw or stft; fbank (to stage 3) makes Kaldi's features, for other programs
   --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
+  --model '$model'                      an experiment of another recipe, such as ../mini/exp/train_lowlatency: nothing is trained, of the sets only
+                                  the test sets are made, and it is enhanced with and scored in $expdir/<recipe>_<experiment>[_<tag>]
   --metrics "$metrics"
   --expected '$expected'             published.yaml: the noisy input has to score as it says before anything is trained
   --score_checkpoints $score_checkpoints           enhance and score with each of so many last checkpoints, too, which the training's keep_last keeps:
                                   the table gets their mean and standard deviation
+  --baseline '$baseline'             the system that the report takes differences to; the noisy input if not given
+  --compare '$compare'              further experiment folders in the report, of other recipes: '../mini/exp/train_x ../mini/exp/train_y'
   --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
   --corpus '$corpus'               folders that stage 1 reads; a change in them redoes it
   --num_clips '$num_clips'            sizes of mixed sets, as in "train=40 valid=8"
@@ -82,33 +89,42 @@ stage_py() { python3 -S "$SENET_ROOT/utils/stage.py" "$@"; } # -S: it starts in 
 disk_py() { python3 -S "$SENET_ROOT/utils/disk.py" "$@"; }
 
 given=(stage stop_stage skip_train nj ngpu num_threads num_workers train_set valid_set test_sets sample_rate online feats_type
-  train_config tag expected score_checkpoints datadir dumpdir expdir num_clips results)
+  train_config tag model expected score_checkpoints datadir dumpdir expdir num_clips results compare)
 settled=$(for name in "${given[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done \
   | python3 -S "$SENET_ROOT/utils/options.py" "${names[@]}") || exit 1
-read -r stage stop_stage sample_rate <<< "$settled" # numbers, so that stages compare
-exp=$expdir/$(basename "$train_config" .yaml)${tag:+_$tag}
+mapfile -t settled <<< "$settled"
+read -r stage stop_stage sample_rate <<< "${settled[0]}" # numbers, so that stages compare
+exp=$expdir/${settled[1]}${tag:+_$tag} model=${settled[2]:-}
 : "${results:=${expdir%"${expdir##*/}"}RESULTS.md}"
 stored_set=$train_set # where the training set is stored: not when it is mixed while training
 ! $online || stored_set=
+[ -z "$model" ] || skip_train=true stored_set='' valid_set=''
 
-corpus_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
-for name in corpus {local,mix,feats,train,enhance,score}_args; do # split as a shell does: --local_args into local_words
+corpus_words=() compare_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
+for name in corpus compare {local,mix,feats,train,enhance,score}_args; do # split as a shell does: --local_args into local_words
   [ -n "${!name}" ] || continue
   split=$(stage_py words "${!name}") || die "--$name \"${!name}\": cannot be split into words as in a shell"
   mapfile -t "${name%_args}_words" <<< "$split"
 done
 
 # Runs a command so that a signal to this script ends it at once, not only after the command.
-child=
+child= script=false
 run() {
+  [ "$1" = bash ] && script=true || script=false
   "$@" &
   child=$!
   wait "$child"
 }
-stop() {
+stop() { # waits for the command's end, for which a training saves; a second Ctrl-C reaches run.py, which then kills
+  local below=
+  trap '' INT HUP
+  trap 'kill -TERM "$child" 2> /dev/null || true' TERM
   if [ -n "$child" ]; then
-    kill -TERM "$child" 2> /dev/null || true
-    wait "$child" || true
+    ! $script || read -r below < "/proc/$child/task/$child/children" || true # bash would leave them at work
+    # shellcheck disable=SC2086
+    kill -TERM "$child" $below 2> /dev/null || true
+    while kill -0 "$child" 2> /dev/null; do wait "$child" || true; done
+    wait # the training's last lines are shown
   fi
   exit "$1"
 }
@@ -122,8 +138,14 @@ ended() {
   local code=$?
   [ "$code" -ne 0 ] && [ -n "$k" ] || return 0
   [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ || true
-  local what="did not finish (exit status $code); when that is mended," # above 128: a signal, such as Ctrl-C
-  [ "$code" -le 128 ] || what="was interrupted;"
+  local what="did not finish (exit status $code); when that is mended," saved='' name
+  if [ "$code" -gt 128 ] && name=$(kill -l "$((code - 128))" 2> /dev/null); then
+    if [ "${busy[0]:-}" = train ]; then
+      saved=$(sed -n 's/.*\(saved at step [0-9]*\).*/\1/p' "$exp/logdir/train.log" 2> /dev/null | tail -n 1) || true
+      saved=", ${saved:-and the training has not saved: the last checkpoint counts}"
+    fi
+    what="was interrupted by SIG$name$saved;"
+  fi
   echo "se.sh: stage $k (${names[k]}) $what the same command goes on where it stopped; with --stage ${names[k]} added," \
     "it starts there." >&2
 }
@@ -271,21 +293,25 @@ check_noisy() { # the input scores as is published, or else nothing is trained o
 }
 check() { $dry_run || score --expected "$expected"; }
 train() {
-  local log=$exp/logdir/train.log online_words=() split
+  local log=$exp/logdir/train.log online_words=() split code=0
   if $dry_run; then python -m senet.bin.model_info --disk --config "$train_config" "${train_words[@]}"; return; fi
   if $online; then
     split=$(stage_py mix_conf "$mix_args${clips:+ --num_clips $clips}")
     mapfile -t online_words <<< "--data"$'\n'"$datadir${split:+$'\n'$split}"
   fi
   rm -f "$log"
+  log "log in $log"
   # shellcheck disable=SC2154
-  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" python -m senet.bin.train --config "$train_config" \
+  SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" python -m senet.bin.train --config "$train_config" \
     --train "$train" --valid "$valid" --feats_type "$feats_type" --expdir "$exp" --ngpu "$ngpu" \
     --num_threads "$num_threads" --num_workers "$num_workers" "${online_words[@]}" "${train_words[@]}" &
   child=$!
-  tail --pid="$child" -n +1 -F "$log" 2> /dev/null & # shows how it goes
-  wait "$child"
+  script=false
+  tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^# /d; /^error: /d' & # shows how it goes
+  wait "$child" || code=$?
   wait
+  [ "$code" -eq 0 ] || sed -n '/^# /d; /^error: /,$p' "$log" >&2 # why it ended, at the end
+  return "$code"
 }
 
 # systems: the folders that stages 5 and 6 fill: the experiment, and in it one for each of its last checkpoints.
@@ -313,6 +339,7 @@ stage_enhance() {
     for system in "${systems[@]}"; do
       root=$system/enhanced_$set
       source=(--input "4 (train)" "$exp/checkpoints/index.json")
+      [ -z "$model" ] || source=(--input '' "$model/checkpoints/index.json" "$model/config.yaml")
       [ "$system" = "$exp" ] || source=(--option "${digest_of[$system]}") # other checkpoints may come and go
       unit enhance "$root" wav.scp enhance --option "$enhance_args" "${source[@]}" \
         --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"
@@ -320,9 +347,11 @@ stage_enhance() {
   done
 }
 enhance() {
-  local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "$exp" "${enhance_words[@]}")
+  local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "${model:-$exp}"
+    "${enhance_words[@]}")
   local train_cmd=${decode_cmd:?} samples
   if $dry_run; then samples && echo "$((2 * samples)) bytes"; return; fi
+  [ -z "$model" ] || stage_py borrow "$model" "$exp"
   [ "$system" = "$exp" ] || command+=(--checkpoint "${checkpoint_of[$system]}")
   array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/enhance.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
@@ -365,14 +394,15 @@ score() { # with further words it only collects
 }
 
 stage_report() {
+  local outputs=("$results" "$expdir/results.csv" "$expdir/results.json" "$expdir/report.html")
   if $list || $dry_run; then
-    echo "$k report    always made anew: $results"
+    echo "$k report    always made anew: ${outputs[*]}"
     ask report "$expdir" new echo "0 bytes"
     return
   fi
-  run python -m senet.bin.compare "$expdir"/*/ --out "$results"
+  run python -m senet.bin.compare "$expdir"/*/ "${compare_words[@]}" ${baseline:+--baseline "$baseline"} --out "$results"
   cat "$results"
-  log "table: $(realpath "$results")"
+  log "table: $(realpath "$results"); the same to look at and listen to: $(realpath "$expdir/report.html")"
   log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
 }
 

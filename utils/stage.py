@@ -15,6 +15,7 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py data_options TEXT     options for the scripts in local/, without those of fetching
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
+  stage.py borrow MODEL EXP      config.yaml and record.json of a model trained elsewhere, for the report
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
 
 After a mere interruption what is there is kept, to be continued. When options or inputs have changed, `begin` moves the
@@ -23,10 +24,12 @@ unfinished new ones into ROOT/.begun-NAME, from where the next `begin` with the 
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from unit import Unit, UserError, drop, finish
 
@@ -91,6 +94,18 @@ def checkpoints(exp, count):
     return 0
 
 
+def borrow(model, exp):
+    """Copy what says how a model was made into the experiment that enhances with it."""
+    from senet.files import whole_file, write_json
+
+    record = Path(model, "record.json")
+    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    write_json(Path(exp, "record.json"), known | {"trained_in": {"path": model}})
+    with whole_file(Path(exp, "config.yaml")) as f:
+        f.write(Path(model, "config.yaml").read_text(encoding="utf-8"))
+    return 0
+
+
 def jobs(nj, path, size):
     with open(path, "rb") as f:
         lines = sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
@@ -133,6 +148,9 @@ def get_parser():
     sub = commands.add_parser("checkpoints")
     sub.add_argument("exp")
     sub.add_argument("count", type=int)
+    sub = commands.add_parser("borrow")
+    sub.add_argument("model")
+    sub.add_argument("exp")
     sub = commands.add_parser("jobs")
     sub.add_argument("nj", type=int)
     sub.add_argument("path")
@@ -153,6 +171,8 @@ def main(argv=None):
         return data_options(args.text)
     if args.command == "checkpoints":
         return checkpoints(args.exp, args.count)
+    if args.command == "borrow":
+        return borrow(args.model, args.exp)
     if args.command == "jobs":
         return jobs(args.nj, args.path, args.size)
     if args.command == "end":
