@@ -21,9 +21,11 @@ def write(path, header, records):
 
 
 def read(path):
-    """``(header, records)``."""
+    """``(header, records)``; ValueError for a file that is damaged."""
     with open(path, encoding="utf-8") as f:
         header, *records = (json.loads(line) for line in f)
+    if not all(isinstance(line, dict) for line in (header, *records)) or not all("utt" in r for r in records):
+        raise ValueError("not records of utterances")
     return header, records
 
 
@@ -34,7 +36,7 @@ def previous(path):
     try:
         header, records = read(path)
         return header, {record["utt"]: record for record in records}
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         logging.warning("%s: damaged (%s); this shard is done again", path, error)
         return {}, {}
 

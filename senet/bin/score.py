@@ -7,10 +7,12 @@ references is scored with the metrics that need none.
 
 import argparse
 import logging
+import os
 import sys
 
-from senet import shards
+from senet import processes, shards
 from senet.bin import run, setup_logging
+from senet.errors import UserError
 
 
 class _Versions(argparse.Action):
@@ -55,6 +57,7 @@ def get_parser():
         metavar="METRIC",
         help="only print what these scores are made with here: revision, packages, models, or what of it is missing",
     )
+    parser.add_argument("--nj", type=int, default=1, help="processes on this machine; the scores do not depend on it")
     shards.add_arguments(parser)
     return parser
 
@@ -62,8 +65,11 @@ def get_parser():
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
+    if args.nj < 1:
+        raise UserError(f"--nj {args.nj}: at least one process is needed")
+    if "numpy" not in sys.modules:
+        os.environ.update(processes.ONE_THREAD)
     from senet import metrics
-    from senet.errors import UserError
     from senet.report import published, scoring
 
     names = list(dict.fromkeys(args.metrics.replace(",", " ").split()))
@@ -75,7 +81,7 @@ def main(argv=None):
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
     if not args.collect:
-        scoring.score_shards(audio, args.out, names, args.job)
+        scoring.score_shards(audio, args.out, names, args.job, args.nj)
     if args.collect or not args.job:
         summary = scoring.collect(audio, args.out, names, args.noisy_scores)
         report(summary)

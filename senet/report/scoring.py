@@ -8,7 +8,9 @@ audio and goes on where it was. ``collect`` turns the shards into ``OUT/scores/<
 
 import contextlib
 import csv
+import functools
 import hashlib
+import itertools
 import logging
 import math
 import platform
@@ -23,6 +25,7 @@ from senet.data.parallel import progress
 from senet.data.scp import Scp
 from senet.errors import UserError
 from senet.files import whole_file, write_json
+from senet.processes import process_map
 from senet.report import results
 from senet.report.statistics import mean_interval, paired_difference
 from senet.shards import all_shards, my_shards, require_all
@@ -96,27 +99,29 @@ class EnhancedSet:
             logging.info("%s: has no references; left out: %s", self.name, " ".join(left_out))
         return [name for name in names if name not in left_out]
 
-    def score(self, i, names, versions, known, known_versions):
+    def score(self, i, names, versions, before, known_versions):
         """The record of utterance ``i``: its audio's digests, and a value or a reason for each metric.
 
         Args:
             names: of the metrics.
             versions: of the metrics, by name.
-            known, known_versions: records of an earlier run by utterance, and what it was done with.
+            before, known_versions: the utterance's record of an earlier run, or None, and the versions in that.
         """
-        utt = self.enhanced.key(i)
-        before = known.get(utt, {"audio": {}})
-        record = {"utt": utt, "audio": {}, "rate": None, "samples": 0, "clipped": 0, "scores": {}, "reasons": {}}
         needs = {name: _needs(name) for name in names}
         signals, problems = self._read(i, set().union(*needs.values()))
-        record["audio"] = {k: records.audio_digest(x, rate) for k, (x, rate) in signals.items()}
         est, rate = signals.get("enhanced", (np.zeros(0), 0))
-        record["rate"] = rate or signals.get("reference", (None, None))[1]
         others = [signals.get(k, (None,))[0] for k in ("noisy", "enhanced_clean")]
         ref = signals.get("reference", (None,))[0]
-        record["samples"] = len(est)
-        record["clipped"] = int(np.count_nonzero((est >= _FULL_SCALE) | (est <= -1)))
-        unchanged = {k for k, digest in record["audio"].items() if before["audio"].get(k) == digest}
+        record = {
+            "utt": self.enhanced.key(i),
+            "audio": {k: records.audio_digest(*signal) for k, signal in signals.items()},
+            "rate": rate or signals.get("reference", (None, None))[1],
+            "samples": len(est),
+            "clipped": int(np.count_nonzero((est >= _FULL_SCALE) | (est <= -1))),
+            "scores": {},
+            "reasons": {},
+        }
+        unchanged = {k for k, digest in record["audio"].items() if before and before["audio"].get(k) == digest}
         for name in names:
             problem = next((reason for k, reason in problems.items() if k in needs[name]), None)
             if problem:
@@ -188,19 +193,32 @@ def _require_numbers(table):
             raise UserError(f"{table.path}:{i}: {message}") from None
 
 
-def score_shards(audio_set, out, names, job=None):
-    """Compute the shards of one job; see the module's docstring."""
+def score_shards(audio_set, out, names, job=None, nj=1):
+    """Compute the shards of one job with ``nj`` processes; see the module's docstring."""
     versions = {name: metrics.find(name)[0].version for name in names}
     shards = my_shards(len(audio_set), SHARD_SIZE, job)
-    work = [(shard, i) for shard in shards for i in range(shard.start, shard.stop)]
-    for shard, i in progress(work, len(work), f"score {audio_set.name}"):
-        path = _shard_path(out, shard)
-        if i == shard.start:
-            header, known = records.previous(path)
-            done = []
-        done.append(audio_set.score(i, names, versions, known, header.get("versions", {})))
-        if i == shard.stop - 1 and (header != {"versions": versions} or done != list(known.values())):
-            records.write(path, {"versions": versions}, done)
+    known = {}  # what is on the disk of the shards at work
+
+    def utterances():
+        for shard in shards:
+            known[shard] = header, before = records.previous(_shard_path(out, shard))
+            for i in range(shard.start, shard.stop):
+                yield i, before.get(audio_set.enhanced.key(i)), header.get("versions", {})
+
+    score = functools.partial(_score, audio_set, names, versions)
+    total = sum(shard.stop - shard.start for shard in shards)
+    with contextlib.closing(process_map(score, utterances(), min(nj, total))) as scored:
+        scored = progress(scored, total, f"score {audio_set.name}")
+        for shard in shards:
+            done = list(itertools.islice(scored, shard.stop - shard.start))
+            header, before = known.pop(shard)
+            if header != {"versions": versions} or done != list(before.values()):
+                records.write(_shard_path(out, shard), {"versions": versions}, done)
+
+
+def _score(audio_set, names, versions, item):
+    i, before, known_versions = item
+    return audio_set.score(i, names, versions, before, known_versions)
 
 
 def _shard_path(out, shard):
@@ -230,12 +248,8 @@ def collect(audio_set, out, names, noisy_scores=None):
         table = csv.writer(table, lineterminator="\n")
         table.writerow(["utt", *audio_set.labels, "seconds", *names, "samples", "clipped"])
         for shard in shards:
-            path = _shard_path(out, shard)
-            header, found = records.read(path)
             utts = [audio_set.enhanced.key(i) for i in range(shard.start, shard.stop)]
-            if header["versions"] != versions or [r["utt"] for r in found] != utts:
-                raise UserError(f"{path}: of a run with other utterances or metrics; run without --collect first")
-            for i, record in enumerate(found, shard.start):
+            for i, record in enumerate(_read_shard(_shard_path(out, shard), utts, versions), shard.start):
                 utt, clipped[i] = record["utt"], record["clipped"]
                 references.update(record["audio"].get("reference", "-").encode())
                 scores = {name: results.finite_or_nan(record["scores"][name]) for name in names}
@@ -272,6 +286,18 @@ def collect(audio_set, out, names, noisy_scores=None):
     summary["made_with"] = _made_with(out / "summary.json", summary)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _read_shard(path, utts, versions):
+    """A shard's records, if they are those of these utterances and versions of the metrics."""
+    try:
+        header, found = records.read(path)
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); run without --collect first, which does it again") from None
+    whole = all(record.keys() >= {"audio", "rate", "samples", "clipped", "scores", "reasons"} for record in found)
+    if header.get("versions") != versions or [r["utt"] for r in found] != utts or not whole:
+        raise UserError(f"{path}: of a run with other utterances, metrics or senet; run without --collect first")
+    return found
 
 
 def _read_timing(path):
