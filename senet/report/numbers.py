@@ -18,6 +18,8 @@ def test_set(comparison):
     return {
         "name": comparison.test_set,
         "n": len(comparison.utts),
+        "utterances": summaries[0]["utterances"],
+        "references": summaries[0]["references"],
         "sample_rate": next((s["sample_rate"] for s in summaries if s.get("sample_rate")), None),
         "seconds": next((s["seconds"] for s in summaries if s.get("seconds")), None),
         "baseline": comparison.baseline.name if comparison.baseline else None,
@@ -64,6 +66,7 @@ def _row(comparison, system, means):
         "real_time_factor": timing["computing"] / timing["audio"] if timing and timing["audio"] else None,
         "timed_on": {k: timing.get(k) for k in ("device", "threads")} if timing else None,
         "clipped": summary.get("clipped"),
+        "made_with": summary.get("made_with"),
     }
 
 

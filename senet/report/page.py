@@ -257,7 +257,7 @@ def _how_made(systems):
 def _facts(record):
     """What record.json says about a training, as far as it says it."""
     if trained := record.get("trained_in"):
-        yield "trained elsewhere", f"{trained['path']}, checkpoint {trained['checkpoint']}"
+        yield "trained elsewhere", trained["path"]
     if command := record.get("command"):
         yield "command", f"`{command}`"
     if git := record.get("git"):

@@ -1,31 +1,36 @@
 """The report's numbers as a long table, for other programs; ``Report.as_dict`` holds more."""
 
 import csv
+import json
 
-_RECORD = ("parameters", "macs_per_second")
+_RECORD = ("parameters", "macs_per_second", "training_seconds", "command", "seed")
 _COLUMNS = (
     "test_set", "by", "group", "system", "metric", "version", "utterances", "n", "failed", "mean", "low", "high", "std",
     "baseline", "difference", "difference_low", "difference_high", "pairs", "better", "equal", "p", "p_corrected",
-    *_RECORD, "real_time_factor",
+    *_RECORD, "real_time_factor", "experiment", "config", "commit", "data", "packages", "hardware", "references",
+    "scored_with",
 )  # fmt: skip
 
 
 def write_csv(f, report):
     """One line for each test set, system and metric, and, with ``by`` and ``group`` filled in, for its parts.
 
+    The former say how they were made, too: what record.json and config.yaml of the system say, and digests of the data.
+
     Args:
         f: file open for text.
         report: senet.report.comparison.Report.
     """
     data = report.as_dict()
-    records = {system["name"]: system["record"] for system in data["systems"]}
+    made = {system["name"]: _made(system) for system in data["systems"]}
     writer = csv.DictWriter(f, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     for test_set in data["test_sets"]:
         versions = {metric["name"]: metric["version"] for metric in test_set["metrics"]}
         differences = {(d["system"], d["metric"]): d for d in test_set["differences"]}
         for row in test_set["rows"]:
-            facts = {name: records[row["system"]].get(name) for name in _RECORD}
+            facts = made[row["system"]] | {"references": test_set["references"]}
+            facts["scored_with"] = row["made_with"] and json.dumps(row["made_with"])
             for metric, score in row["scores"].items():
                 line = _line(test_set, row["system"], metric, score, differences.get((row["system"], metric)))
                 line |= {"version": versions[metric], "utterances": test_set["n"]} | facts
@@ -38,6 +43,20 @@ def write_csv(f, report):
                     for metric, score in scores.items():
                         difference = group["differences"].get(system, {}).get(metric)
                         writer.writerow(_line(test_set, system, metric, score, difference) | part)
+
+
+def _made(system):
+    """How a system was made, a cell for each fact."""
+    record = system["record"]
+    git, hardware = record.get("git") or {}, record.get("hardware") or {}
+    return {name: record.get(name) for name in _RECORD} | {
+        "experiment": system["path"],
+        "config": system["config"] and json.dumps(system["config"]),
+        "commit": git.get("commit", "") + " with local changes" * bool(git.get("dirty")),
+        "data": "; ".join(f"{name} {d.get('fingerprint')}" for name, d in record.get("data", {}).items()),
+        "packages": "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        "hardware": "; ".join([*hardware.get("gpus", []), *([hardware["cpu"]] if "cpu" in hardware else [])]),
+    }
 
 
 def _line(test_set, system, metric, score, difference):
