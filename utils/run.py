@@ -25,7 +25,7 @@ import time
 import runner
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 10.0  # seconds between TERM and KILL: time for a training to save
+GRACE = 30.0  # seconds between TERM and KILL: time for a training to finish its step and save
 
 
 def kill_group(group, number):
@@ -156,19 +156,22 @@ def run_all(line, indices):
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored: under nohup
             signal.signal(number, lambda *_: None)  # the number arrives through the pipe
-    waiting, running, failed, stopped, deadline = list(indices), [], {}, 0, None
+    waiting, running, failed, stopped, deadline = list(indices), [], {}, [], None
     while running or (waiting and not stopped):
         while waiting and not stopped and len(running) < limit:
             taken = {job.gpu for job in running}
             running.append(Job(line, waiting.pop(0), guard, next((slot for slot in slots if slot not in taken), None)))
         ready, _, _ = select.select([wake], [], [], None if deadline is None else max(0, deadline - time.time()))
         numbers = os.read(wake, 1024) if ready else b""
-        stop = next((n for n in numbers if n in STOP_SIGNALS), 0)
-        if stop and not stopped:
-            stopped, deadline = stop, time.time() + GRACE
+        news = [number for number in numbers if number in STOP_SIGNALS]
+        if news and not stopped:
+            deadline = time.time() + GRACE
             for job in running:
                 job.send(signal.SIGTERM)
-        elif deadline is not None and (stop or time.time() >= deadline):  # a second Ctrl-C, or patience is over
+        stopped += news
+        # Of one Ctrl-C, SIGINT comes from the terminal and SIGTERM from the caller; a second one, and patience is over.
+        again = stopped.count(signal.SIGINT) > 1 or stopped.count(signal.SIGTERM) > 1
+        if deadline is not None and (again or time.time() >= deadline):
             deadline = None
             for job in running:
                 job.send(signal.SIGKILL)
@@ -180,7 +183,7 @@ def run_all(line, indices):
             result = job.ended()
             if result != (0, 0):
                 failed[job.index] = result
-    return failed, stopped
+    return failed, min(stopped, default=0)
 
 
 def main(argv):
@@ -205,7 +208,8 @@ def main(argv):
         print(f"run.py: {error.filename or line.log}: {error.strerror}", file=sys.stderr)
         return 1
     if stopped:
-        print(f"run.py: stopped by {signal.Signals(stopped).name}; the jobs were ended", file=sys.stderr)
+        killed = "; killed" if any(number == signal.SIGKILL for _, number in failed.values()) else ""
+        print(f"run.py: stopped by {signal.Signals(stopped).name}; the jobs were ended{killed}", file=sys.stderr)
         return 128 + stopped
     if failed:
         runner.report("run.py", line, failed)

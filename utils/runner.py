@@ -180,7 +180,8 @@ def report(program, line, failed, shown=10):
     first = min(failed)
     tail = last_lines(line.log_of(first))
     output = [text for text in tail if not text.startswith("# ")]
-    say += [f"last lines of {line.log_of(first)}:", *(f"  | {text}" for text in tail)]
+    if "SENET_LOG_SHOWN" not in os.environ:
+        say += [f"last lines of {line.log_of(first)}:", *(f"  | {text}" for text in tail)]
     hints = [hint for text, hint in HINTS if any(text in t for t in output)]
     if any(code == 137 or signal == 9 for code, signal in failed.values()) or any("Killed" in t for t in output):
         hints.append(KILLED_HINT)

@@ -400,7 +400,7 @@ stage_report() {
     ask report "$expdir" new echo "0 bytes"
     return
   fi
-  run python -m senet.bin.compare "$expdir"/*/ "${compare_words[@]}" ${baseline:+--baseline "$baseline"} --out "$results"
+  run python -m senet.bin.compare "$expdir"/*/ "${compare_words[@]}" ${baseline:+--baseline "$baseline"} --out "${outputs[@]}"
   cat "$results"
   log "table: $(realpath "$results"); the same to look at and listen to: $(realpath "$expdir/report.html")"
   log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"

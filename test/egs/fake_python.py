@@ -2,13 +2,14 @@
 
 What it writes is a function of its options and of the files it reads, so a test can see by content
 what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
-command fail; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test
+command fail; FAKE_SAVING=<seconds> makes a training save when it is told to end; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test
 set whose noisy scores are not the expected ones.
 """
 
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,10 +26,18 @@ if "versions" in options:
     sys.exit()
 with open(os.environ["FAKE_CALLS"], "a", encoding="utf-8") as calls:
     calls.write(f"{command} {' '.join(words)}\n")
-print(f"{command} at work")
+print(f"{command} at work", flush=True)
+if command == "train" and "FAKE_SAVING" in os.environ:  # seconds that saving takes
+
+    def save(*_):
+        time.sleep(float(os.environ["FAKE_SAVING"]))
+        print("saved at step 5 and stopped")
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, save)
 if os.environ.get("FAKE_FAIL") == command:
     sys.exit("no such luck")
-time.sleep(float(os.environ.get("FAKE_SECONDS", 0)))
+time.sleep(float(os.environ.get(f"FAKE_SECONDS_{command.upper()}", os.environ.get("FAKE_SECONDS", 0))))
 
 
 def write(path, text):

@@ -4,8 +4,11 @@ A recipe in a temporary repository calls the real driver; the commands behind it
 (fake_python.py), so that what is tested is the control of the stages alone.
 """
 
+import contextlib
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -503,6 +506,54 @@ def test_a_signal_to_the_driver_ends_its_jobs_at_once(recipe):
         process.kill()
     assert process.returncode == 143
     assert "stage 2 (mix) was interrupted" in err
+
+
+class TestControlC:
+    """At a terminal Ctrl-C sends SIGINT to the driver and to what it runs, all at once."""
+
+    def press(self, recipe, *delays, until="train", **variables):
+        """Press it ``delays`` seconds after the training began, and after the press before; returns (code, output)."""
+        recipe.calls_file.write_text("")
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(recipe.path)
+            os.execvpe("bash", ["bash", "run.sh"], {**recipe.environment, "FAKE_SECONDS": "0", **variables})
+        shown = b""
+        end = time.monotonic() + 60
+        with contextlib.suppress(OSError):  # EIO: the end
+            while time.monotonic() < end:
+                if select.select([terminal], [], [], 0.1)[0]:
+                    shown += os.read(terminal, 4096)
+                if f"{until} at work".encode() in shown or until in recipe.calls():
+                    for delay in delays:
+                        time.sleep(delay)
+                        os.write(terminal, b"\x03")
+                    delays = ()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(terminal)
+        return code, shown.decode().replace("\r\n", "\n")
+
+    def test_once_lets_a_training_save(self, recipe):
+        code, shown = self.press(recipe, 0.3, FAKE_SECONDS_TRAIN="50", FAKE_SAVING="1.5")
+        assert code == 130
+        assert "saved at step 5 and stopped" in shown
+        assert "run.py: stopped by SIGINT; the jobs were ended\n" in shown
+        assert "stage 4 (train) was interrupted by SIGINT, saved at step 5; the same command" in shown.splitlines()[-1]
+
+    def test_twice_kills(self, recipe):
+        began = time.monotonic()
+        code, shown = self.press(recipe, 0.3, 0.5, FAKE_SECONDS_TRAIN="50", FAKE_SAVING="40")
+        assert time.monotonic() - began < 30
+        assert code == 130
+        assert "run.py: stopped by SIGINT; the jobs were ended; killed\n" in shown
+        assert "was interrupted by SIGINT, and the training has not saved" in shown.splitlines()[-1]
+
+    def test_a_script_of_the_recipe_leaves_nothing_at_work(self, recipe):
+        recipe.write("local/data.sh", 'sleep 60 &\necho $! > pid\necho data >> "$FAKE_CALLS"\nwait $!\n')
+        code, shown = self.press(recipe, 0.3, until="data")
+        assert code == 130 and "stage 1 (data) was interrupted by SIGINT;" in shown
+        stat = Path("/proc", (recipe.path / "pid").read_text().strip(), "stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def outputs(recipe):
