@@ -166,6 +166,8 @@ def tensor_bytes(value):
 
 
 def as_text(info):
+    from senet.report.page import quantity
+
     parameters, macs = info["parameters"], info["macs"]
     inference, training = info["inference"], info["training"]
     one, long = (f["macs"] for f in macs["of_a_recording"])
@@ -196,14 +198,6 @@ def as_text(info):
             "                 (tensors alive, operation by operation, without what kernels use inside)",
         ]
     return "\n".join(lines)
-
-
-def quantity(number):
-    """``6.24 G``."""
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return f"{number / factor:.4g} {unit}"
-    return str(number)
 
 
 def duration(samples, rate, otherwise=""):
