@@ -32,7 +32,7 @@ PACKAGES = [
     ("configargparse", "ConfigArgParse", None),
     ("yaml", "PyYAML", None),
     ("humanfriendly", "humanfriendly", None),
-    ("matplotlib", "matplotlib", None),
+    ("jinja2", "Jinja2", None),
     ("pesq", "pesq", "PESQ scores"),
     ("pystoi", "pystoi", "STOI scores"),
     ("onnxruntime", "onnxruntime", "DNSMOS scores"),

@@ -1,1 +1,1 @@
-"""Scores into tables: scoring runs, statistics, results of experiments, plots."""
+"""Scores into tables: scoring runs, statistics, results of experiments, pages of them."""

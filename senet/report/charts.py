@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 _MOST_BINS, _FEWEST_BINS = 60, 8
+_BEYOND = 0.005  # of the values at either end of a histogram may lie outside
 _MOST_POINTS = 400  # of a curve
 
 
@@ -68,13 +69,13 @@ def histograms(columns, zero=False):
     Returns:
         (Axis, [path, ...]): outlines from the left to the right end of what is drawn, 0 at the bottom; empty where a
         column has no values. The highest bin of all reaches the top. The outermost bins hold what lies beyond them:
-        1 % of all values at the most.
+        0.5 % of a column's values at either end at the most.
     """
     columns = [c[np.isfinite(c)] for c in columns]
     if not any(map(len, columns)):
         return Axis([], zero), [""] * len(columns)
-    pooled = np.concatenate(columns)
-    low, high = np.quantile(pooled, [0.005, 0.995]) if len(pooled) > 200 else (pooled.min(), pooled.max())
+    ends = [np.quantile(c, (_BEYOND, 1 - _BEYOND) if len(c) > 1 / _BEYOND else (0, 1)) for c in columns if len(c)]
+    low, high = np.min(ends), np.max(ends)
     most = max(map(len, columns))
     span = Axis([low, high], zero, margin=0)
     bins = int(np.clip(2 * most ** (1 / 3), _FEWEST_BINS, _MOST_BINS))

@@ -15,8 +15,7 @@ import yaml
 from senet import __version__, metrics
 from senet.report import charts, listening
 from senet.report.charts import Axis, number
-from senet.report.page import SIGNIFICANT, quantity
-from senet.report.page import _facts as facts
+from senet.report.page import SIGNIFICANT, facts, quantity
 
 _MOST_GROUPS = 60  # of a breakdown are shown
 _NUMERIC = {"snr": "SNR (dB)", "level": "level (dB)", "duration": "duration (s)"}

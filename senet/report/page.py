@@ -249,12 +249,12 @@ def _how_made(systems):
     lines = []
     for system in systems:
         model = (system["config"] or {}).get("model")
-        facts = [f"- {name}: {value}" for name, value in [("model", model), *_facts(system["record"])] if value]
-        lines += ["", f"### {system['name']}", "", *facts] if facts else []
+        items = [f"- {name}: {value}" for name, value in [("model", model), *facts(system["record"])] if value]
+        lines += ["", f"### {system['name']}", "", *items] if items else []
     return ["", "## How the models were made", *lines] if lines else []
 
 
-def _facts(record):
+def facts(record):
     """What record.json says about a training, as far as it says it."""
     if trained := record.get("trained_in"):
         yield "trained elsewhere", trained["path"]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import contextlib, importlib, io, json, sys
 
-HEAVY = ("torch", "torchaudio", "scipy", "matplotlib", "pesq", "pystoi", "soxr")
+HEAVY = ("torch", "torchaudio", "scipy", "jinja2", "pesq", "pystoi", "soxr")
 report = {}
 for line in json.loads(sys.argv[1]):
     name, *arguments = line.split()

@@ -208,7 +208,7 @@ def test_filter(original, tmp_path, capsys):
 
 
 def test_commands_import_nothing_heavy(original):
-    heavy = {"torch", "scipy", "matplotlib", "pesq", "pystoi", "soxr"}
+    heavy = {"torch", "scipy", "jinja2", "pesq", "pystoi", "soxr"}
     for lines in (
         "from senet.bin.validate import main; main(['--check_audio', ARG])",
         "from senet.bin.datadir import main; main(['subset', ARG, '2', ARG + '-two'])",
