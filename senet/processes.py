@@ -28,7 +28,8 @@ def process_map(function, items, nj):
         nj: number of processes; 1 computes here.
     Raises:
         UserError: a process was killed.
-        Exception: what ``function`` raised first. All processes are ended then, and when the generator is closed.
+        Exception: what ``function`` raised, after the results before it. All processes are ended then, and when the
+            generator is closed.
     """
     if nj == 1:
         yield from map(function, items)
@@ -58,7 +59,7 @@ def _in_order(workers, items):
             done[busy.pop(connection)] = _receive(workers, connection)
             idle.append(connection)
         while wanted in done:
-            yield done.pop(wanted)
+            yield _value(*done.pop(wanted))
             wanted += 1
 
 
@@ -104,9 +105,12 @@ def _send(workers, connection, item):
 
 def _receive(workers, connection):
     try:
-        value, error, trace = connection.recv()
+        return connection.recv()
     except (EOFError, ConnectionError):
         raise _killed(workers[connection]) from None
+
+
+def _value(value, error, trace):
     if error is None:
         return value
     raise error from (None if isinstance(error, UserError) else RuntimeError(f"in a process of its own:\n{trace}"))
