@@ -5,6 +5,7 @@ A recipe in a temporary repository calls the real driver; the commands behind it
 """
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -659,3 +660,104 @@ def test_fbank_is_made_where_nothing_is_trained(recipe):
 def test_parts_are_left_out(done):
     assert done.run("--force", "--skip_data_prep", "--skip_train")[0] == ALL[7:]
     assert done.run("--force", "--skip_eval", "--skip_train", "--stage", "feats")[0] == ["feats train", "feats valid"]
+
+
+MODEL = "../other/exp/train_y"
+
+
+@pytest.fixture
+def beside(recipe):
+    """A recipe in which nothing was done, beside another one with a trained model."""
+    there = recipe.path.parent / "other" / "exp" / "train_y"
+    (there / "checkpoints").mkdir(parents=True)
+    (there / "config.yaml").write_text("model: y\n")
+    (there / "record.json").write_text(json.dumps({"seed": 3, "parameters": 5}))
+    train_elsewhere(there, "a1")
+    return recipe
+
+
+def train_elsewhere(exp, digest):
+    entry = {"file": "step_00000001.pt", "sha256": digest, "step": 1, "epoch": 0, "score": None, "regular": True}
+    (exp / "checkpoints" / "index.json").write_text(json.dumps({"checkpoints": [entry]}))
+
+
+def line(recipe, command):
+    return next(x for x in recipe.calls_file.read_text().splitlines() if x.startswith(f"{command} "))
+
+
+ELSEWHERE = ["data", "mix test", "enhance test", "score test noisy", "score test", "compare"]
+
+
+class TestModelFromElsewhere:
+    """--model: enhance with and score an experiment of another recipe."""
+
+    def test_only_what_it_needs_is_made_and_nothing_is_trained(self, beside):
+        calls, out, _ = beside.run("--model", MODEL)
+        assert calls == ELSEWHERE
+        assert f"-o exp/other_train_y/enhanced_test --model {MODEL}" in line(beside, "enhance")
+        assert "experiment exp/other_train_y" in out
+        assert beside.run("--model", f"{MODEL}/")[0] == ["compare"], "the same folder"
+
+    def test_its_record_is_kept_with_where_it_was_trained(self, beside):
+        beside.run("--model", MODEL)
+        exp = beside.path / "exp" / "other_train_y"
+        record = json.loads((exp / "record.json").read_text())
+        assert record == {"seed": 3, "parameters": 5, "trained_in": {"path": MODEL}}
+        assert (exp / "config.yaml").read_text() == "model: y\n"
+        assert not (exp / "checkpoints").exists()
+
+    def test_it_is_done_again_when_the_checkpoint_is_another(self, beside):
+        beside.run("--model", MODEL)
+        train_elsewhere(beside.path / MODEL, "b2")
+        listed = states(beside.run("--list", "--model", MODEL)[1])
+        assert listed["enhance", "exp/other_train_y/enhanced_test"] == f"stale: {MODEL}/checkpoints/index.json changed"
+        assert beside.run("--model", MODEL)[0] == ["enhance test", "score test", "compare"]
+
+    def test_stages_can_be_chosen_and_a_tag_given(self, beside):
+        beside.run("--model", MODEL, "--stop_stage", "mix")
+        calls, _, _ = beside.run(
+            "--model", MODEL, "--stage", "5", "--tag", "last", "--enhance_args", "--checkpoint last"
+        )
+        assert calls == ELSEWHERE[2:]
+        assert "-o exp/other_train_y_last/enhanced_test" in line(beside, "enhance")
+
+    def test_it_is_listed_and_dry_run_without_running(self, beside):
+        calls, out, _ = beside.run("--list", "--model", MODEL)
+        assert (
+            calls == [] and ("train", "exp/train_x") not in states(out) and ("mix", "dump/raw/train") not in states(out)
+        )
+        assert states(out)["enhance", "exp/other_train_y/enhanced_test"].startswith("missing input: dump/raw/test")
+        calls, out, _ = beside.run("--dry_run", "--model", MODEL)
+        assert calls == [] and "disk 5 enhance" in out
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--model", "../other/exp/train_z"], "no trained model there; it is a folder such as ../mini/exp/NAME"),
+            (["--model", "exp/train_x"], "trained in this recipe; choose it by --train_config and --tag instead"),
+            (["--model", MODEL, "--score_checkpoints", "2"], "not of a model that was trained elsewhere"),
+            (["--model", "../other/ex p"], "use letters, digits"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, beside, words, message):
+        here = beside.path / "exp" / "train_x"
+        (here / "checkpoints").mkdir(parents=True)
+        (here / "config.yaml").write_text("model: x\n")
+        train_elsewhere(here, "c3")
+        assert message in beside.run(*words, code=1)[2]
+
+
+class TestReportOverRecipes:
+    """--compare and --baseline."""
+
+    def test_other_experiments_and_the_baseline_reach_it(self, beside):
+        beside.run("--compare", f"{MODEL} '{MODEL}/'", "--baseline", "other_train_y", "--model", MODEL)
+        outputs = "RESULTS.md exp/results.csv exp/results.json exp/report.html"
+        report = line(beside, "compare")
+        assert report.endswith(f" {MODEL} {MODEL}/ --baseline other_train_y --out {outputs}"), report
+        listed = beside.run("--list", "--stage", "report")[1]
+        assert f"7 report    always made anew: {outputs}" in listed
+
+    def test_a_folder_that_is_not_there_is_refused_before_anything_runs(self, beside):
+        calls, _, err = beside.run("--compare", f"{MODEL} ../other/exp/train_z", code=1)
+        assert calls == [] and "--compare: no folder '../other/exp/train_z'" in err
