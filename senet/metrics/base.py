@@ -121,7 +121,7 @@ def _checked(signals, sample_rate):
     if "reference" in signals:
         if is_silent(signals["reference"]):
             raise Undefined("the reference is silent")
-        if np.abs(signals["reference"]).max() > MAX_REFERENCE:
+        if max(signals["reference"].max(), -signals["reference"].min()) > MAX_REFERENCE:
             raise Undefined("the reference is far outside [-1, 1]")
     return signals.values()
 

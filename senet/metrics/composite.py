@@ -12,30 +12,34 @@ their composite.m.
 import numpy as np
 
 from senet.metrics import segmental
-from senet.metrics.base import metric
+from senet.metrics.base import metric, shared
 from senet.metrics.pesq import lqo, raw_from_lqo
 
 
 @metric("CSIG", packages=("pesq",), rates=segmental.RATES)
 def csig(est, ref, sample_rate):
     """Distortion of the speech alone, 1 (bad) to 5; 8 or 16 kHz."""
-    return combine(est, ref, sample_rate, _pesq(est, ref, sample_rate))[0]
+    return composites(est, ref, sample_rate)[0]
 
 
 @metric("CBAK", packages=("pesq",), rates=segmental.RATES)
 def cbak(est, ref, sample_rate):
     """Intrusiveness of the background, 1 (bad) to 5; 8 or 16 kHz."""
-    return combine(est, ref, sample_rate, _pesq(est, ref, sample_rate))[1]
+    return composites(est, ref, sample_rate)[1]
 
 
 @metric("COVL", packages=("pesq",), rates=segmental.RATES)
 def covl(est, ref, sample_rate):
     """Overall quality, 1 (bad) to 5; 8 or 16 kHz."""
-    return combine(est, ref, sample_rate, _pesq(est, ref, sample_rate))[2]
+    return composites(est, ref, sample_rate)[2]
 
 
-def _pesq(est, ref, sample_rate):
-    return lqo(est, ref, sample_rate, "wb") if sample_rate == 16000 else raw_from_lqo(lqo(est, ref, sample_rate, "nb"))
+@shared
+def composites(est, ref, sample_rate):
+    """(CSIG, CBAK, COVL) of checked signals."""
+    if sample_rate == 16000:
+        return combine(est, ref, sample_rate, lqo(est, ref, sample_rate, "wb"))
+    return combine(est, ref, sample_rate, raw_from_lqo(lqo(est, ref, sample_rate, "nb")))
 
 
 def combine(est, ref, sample_rate, pesq):

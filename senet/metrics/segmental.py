@@ -102,14 +102,19 @@ def _of_frames(feature, x, sample_rate, *args):
 
 
 def _energy(x):
-    """Of each frame (T,)."""
-    return np.einsum("tw,tw->t", x, x)
+    """Of each frame of (T, W): (T,)."""
+    return _products(x, x)
+
+
+def _products(x, y):
+    """Inner product of each frame (T, W) of one with that of the other: (T,). BLAS is twice as fast here as einsum."""
+    return (x[:, None] @ y[..., None])[:, 0, 0]
 
 
 def _autocorrelation(x, order):
     """Sums over each frame of (T, W) at the lags 0 to ``order``: (order + 1, T)."""
     size = x.shape[1]
-    return np.stack([np.einsum("tw,tw->t", x[:, : size - k], x[:, k:]) for k in range(order + 1)])
+    return np.stack([_products(x[:, : size - k], x[:, k:]) for k in range(order + 1)])
 
 
 def _likelihood_ratio(enhanced, clean):
