@@ -3,8 +3,12 @@
 import csv
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -189,6 +193,40 @@ class TestRepeatedRun:
         run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics="si_sdr stoi")
         assert computed == ["si_sdr", "stoi"]
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda text: '{"versions":',
+            lambda text: "",
+            lambda text: text[:-20],
+            lambda text: text.replace("{", "[", 1),
+            lambda text: "[]\n" + text.split("\n", 1)[1],
+            lambda text: text.replace('"utt"', '"ttu"'),
+            lambda text: text.replace(text.splitlines()[3] + "\n", ""),
+        ],
+    )
+    def test_a_shard_that_is_torn_is_named_and_made_up_for(
+        self, small_set, noisy_scores, tmp_path, computed, caplog, damage
+    ):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        path = tmp_path / "out" / "shards" / "scores.000001.jsonl"
+        path.write_text(damage(path.read_text()))
+        with pytest.raises(UserError, match=r"scores\.000001\.jsonl: (damaged|of a run with other).*without --collect"):
+            run_score(small_set, tmp_path / "out", "--collect")
+        run_score(small_set, tmp_path / "out")
+        assert 0 < len(computed) <= 20
+        assert files(tmp_path / "out") == files(noisy_scores)
+
+    def test_shards_of_an_earlier_senet_keep_their_scores(self, small_set, noisy_scores, tmp_path, computed):
+        shutil.copytree(noisy_scores, tmp_path / "out")
+        path = tmp_path / "out" / "shards" / "scores.000001.jsonl"
+        path.write_text(path.read_text().replace('"rate": 16000, ', ""))
+        with pytest.raises(UserError, match="of a run with other utterances, metrics or senet; run without --collect"):
+            run_score(small_set, tmp_path / "out", "--collect")
+        run_score(small_set, tmp_path / "out")
+        assert computed == []
+        assert files(tmp_path / "out") == files(noisy_scores)
+
     def test_everything_after_a_damaged_shard(self, small_set, noisy_scores, tmp_path, computed):
         shutil.copytree(noisy_scores, tmp_path / "out")
         (tmp_path / "out" / "shards" / "scores.000001.jsonl").write_text('{"versions":')
@@ -200,6 +238,139 @@ class TestRepeatedRun:
         monkeypatch.setattr(scoring.metrics.find("stoi")[0], "revision", 99)
         run_score(small_set, tmp_path / "out")
         assert computed == ["stoi"] * 5
+
+
+@pytest.fixture
+def long_set(small_set, tmp_path):
+    """Eighty utterances in three shards: the five of the small set again and again."""
+    numbers = [(f"{16 * i + k:03d}", i) for i in range(5) for k in range(16)]
+    for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
+        values = list(read_table(small_set / name).values())
+        write_table(tmp_path / "long" / name, [(number, values[i]) for number, i in numbers])
+    return tmp_path / "long"
+
+
+class TestProcesses:
+    """--nj."""
+
+    @pytest.mark.parametrize("nj", [2, 3])
+    def test_give_the_same_bytes(self, small_set, enhanced, noisy_scores, tmp_path, nj):
+        for out, n in (("one", 1), ("many", nj)):
+            options = ["--noisy_scores", noisy_scores, "--nj", n]
+            run_score(small_set, tmp_path / out, *options, enhanced=enhanced)
+        assert files(tmp_path / "one") == files(tmp_path / "many")
+
+    def test_compute_only_what_is_new(self, long_set, tmp_path, monkeypatch):
+        run_score(long_set, tmp_path / "out", "--nj", 2, metrics="snr ssnr")
+        before = files(tmp_path / "out")
+        monkeypatch.setattr(scoring.metrics, "compute", None)
+        run_score(long_set, tmp_path / "out", metrics="snr ssnr")
+        assert files(tmp_path / "out") == before
+        for path in (tmp_path / "out" / "shards").iterdir():  # no process computes it, either
+            path.write_text(path.read_text().replace('"scores": {"snr": ', '"scores": {"snr": 1'))
+        run_score(long_set, tmp_path / "out", "--nj", 2, metrics="snr ssnr")
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["snr"]["mean"] > 10
+
+    def test_job_of_several(self, long_set, tmp_path):
+        for j in (1, 2):
+            run_score(long_set, tmp_path / "jobs", "--nj", 2, "--job", f"{j}/2", metrics="snr")
+        run_score(long_set, tmp_path / "jobs", "--collect", metrics="snr")
+        run_score(long_set, tmp_path / "one", metrics="snr")
+        assert files(tmp_path / "jobs") == files(tmp_path / "one")
+
+    def test_damaged_audio_is_named_in_the_log(self, small_set, enhanced, tmp_path, capfd):
+        read_table(enhanced)
+        (enhanced.parent / "wav" / "spk0-utt2.wav").write_bytes(b"")
+        run_score(small_set, tmp_path / "out", "--nj", 2, enhanced=enhanced, metrics="snr")
+        assert "WARNING: spk0-utt2: " in capfd.readouterr().err
+
+    def test_at_least_one(self, small_set, tmp_path):
+        with pytest.raises(UserError, match="--nj 0: at least one process"):
+            run_score(small_set, tmp_path / "out", "--nj", 0)
+
+    @pytest.mark.parametrize("ended_by", ["Ctrl-C", "SIGTERM", "SIGKILL", "SIGKILL of a child"])
+    def test_end_together_and_the_next_run_goes_on(self, long_set, tmp_path, monkeypatch, ended_by):
+        command = [sys.executable, "-m", "senet.bin.score", "--enhanced", long_set / "wav.scp", "--ref", long_set]
+        command += ["--out", tmp_path / "out", "--metrics", "pesq_wb", "--nj", "2"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        first = tmp_path / "out" / "shards" / "scores.000001.jsonl"
+        wait_until(lambda: first.exists() or process.poll() is not None)
+        if ended_by == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        elif ended_by == "SIGKILL of a child":
+            os.kill(next(c for c in children(process.pid) if "spawn_main" in command_line(c)), signal.SIGKILL)
+        else:
+            process.send_signal(signal.Signals[ended_by])
+        said = process.communicate(timeout=30)[1]
+        wait_until(lambda: not group_exists(process.pid))
+        assert "Traceback" not in said and not (tmp_path / "out" / "summary.json").exists()
+        if ended_by == "Ctrl-C":
+            assert (process.returncode, said) == (130, "interrupted\n")
+        if ended_by == "SIGKILL of a child":
+            assert process.returncode == 1 and said.startswith("error: process ") and said.count("\n") == 1
+
+        done = 32 * len(list((tmp_path / "out" / "shards").glob("scores.*")))
+        assert 32 <= done < 80
+        calls, compute = [], scoring.metrics.compute
+        monkeypatch.setattr(scoring.metrics, "compute", lambda name, *args: calls.append(name) or compute(name, *args))
+        run_score(long_set, tmp_path / "out", metrics="pesq_wb")
+        assert len(calls) == 80 - done
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def command_line(pid):
+    with open(f"/proc/{pid}/cmdline") as f:
+        return f.read()
+
+
+def group_exists(pid):
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    ["pesq_wb csig pesq_wbi covl csigi", "pesq_wbi csig pesq_wb csigi covl", "covl csigi pesq_wbi pesq_wb csig"],
+)
+def test_what_metrics_share_is_computed_once_in_any_order(small_set, enhanced, tmp_path, monkeypatch, metrics):
+    import pesq
+
+    from senet.metrics import stoi
+
+    calls = {"pesq": 0, "_resample": 0}
+    for module, name in ((pesq, "pesq"), (stoi, "_resample")):
+        original = getattr(module, name)
+
+        def counting(*args, original=original, name=name):
+            calls[name] += 1
+            return original(*args)
+
+        monkeypatch.setattr(module, name, counting)
+    run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics=f"stoi {metrics} estoii stoii")
+    assert calls == {"pesq": 10, "_resample": 10}  # the estimate and the noisy input of five utterances
+
+
+HOLDS_NAN = "the estimate holds NaN or infinity"
+
+
+def write_float(path, x):
+    import soundfile
+
+    soundfile.write(path, x, FS, subtype="FLOAT")
 
 
 class TestBadAudio:
@@ -218,6 +389,8 @@ class TestBadAudio:
             (lambda path, x: write_wav(path, np.stack([x, x], axis=1), FS), "enhanced audio: channels"),
             (lambda path, x: write_wav(path, x, 8000), "reference audio: rate differs from the enhanced audio's"),
             (lambda path, x: write_wav(path, 0 * x, FS), "the estimate is silent"),
+            (lambda path, x: write_float(path, np.where(np.arange(len(x)) == 99, np.nan, x)), HOLDS_NAN),
+            (lambda path, x: write_float(path, np.where(np.arange(len(x)) == 99, np.inf, x)), HOLDS_NAN),
         ],
     )
     def test_is_counted_with_its_reason_and_not_averaged(self, small_set, enhanced, tmp_path, damage, reason):
@@ -233,6 +406,28 @@ class TestBadAudio:
         others = [float(v) for utt, v in scores.items() if utt != "spk0-utt2"]
         assert all(map(math.isfinite, others))
         assert summary["metrics"]["si_sdr"]["mean"] == pytest.approx(np.mean(others))
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda path, x: write_wav(path, x[:-2], FS), "reference audio: length"),
+            (lambda path, x: write_wav(path, x, 8000), "reference audio: rate differs from the enhanced audio's"),
+            (lambda path, x: write_wav(path, 0 * x, FS), "the reference is silent"),
+            (lambda path, x: write_float(path, x / 0), "the reference holds NaN or infinity"),
+            (lambda path, x: path.unlink(), "reference audio: missing"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+    def test_of_the_reference(self, small_set, enhanced, tmp_path, damage, reason):
+        ref = shutil.copytree(small_set, tmp_path / "test")
+        write_table(ref / "spk1.scp", [(utt, ref / "spk1" / f"{utt}.wav") for utt in read_table(enhanced)])
+        path = ref / "spk1" / "spk0-utt2.wav"
+        damage(path, read(str(path))[0])
+        for found in self.score(ref, enhanced, tmp_path)[0]["metrics"].values():
+            assert found["reasons"] == {reason: {"n": 1, "utts": ["spk0-utt2"]}}
+            assert (found["n"], found["failed"]) == (4, 1)
+        with open(tmp_path / "out" / "scores.csv", newline="") as f:
+            assert [row["seconds"] for row in csv.DictReader(f)][1] == "1.200"  # all are as long as the set says
 
     def test_clipped_samples_are_counted(self, small_set, enhanced, tmp_path):
         path = read_table(enhanced)["spk1-utt1"]
