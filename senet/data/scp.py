@@ -150,6 +150,27 @@ def read_ints_and_digest(path):
     return values, digest.digest()
 
 
+def read_floats(path):
+    """``(keys, values)``: list of str, float64 (n,), of a file such as scores/<metric>; ``nan`` is a number, too."""
+    utts, values = [], []
+    for _, keys, rows in _blocks(path, allow_pipes=True):
+        try:
+            values += [float(value) for _, value in rows]
+        except ValueError:
+            n, value = next((n, v.decode().rstrip()) for n, (_, v) in enumerate(rows, 1) if not _is_float(v))
+            raise UserError(f"{path}:{len(utts) + n}: '{value}' is not a number; make the file again") from None
+        utts += b"\n".join(keys).decode().split("\n")
+    return utts, np.array(values)
+
+
+def _is_float(value):
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
 def read_rows(path):
     """Yield the ``(key, value)`` of each line, as str."""
     for _, _, rows in _blocks(path, allow_pipes=True):

@@ -145,14 +145,14 @@ class Comparison:
 
     @functools.cached_property
     def labels(self):
-        """{column of scores.csv: array (n,)} of what is known of the utterances besides scores."""
-        found = {}
+        """{column of scores.csv: array (n,)} of what is known of the utterances besides scores: the same for all."""
         for system in self.systems:
             try:
-                found = breakdown.read_labels(self.result(system).path, self.utts) | found
+                if found := breakdown.read_labels(self.result(system).path, self.utts):
+                    return found
             except UserError as error:
                 logging.error("%s", error)
-        return found
+        return {}
 
     @functools.cached_property
     def _pairs(self):

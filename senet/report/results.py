@@ -1,13 +1,10 @@
 """Scores on the disk: one experiment's result on one test set, and whether two of them may be compared."""
 
-import functools
 import json
 import math
 from pathlib import Path
 
-import numpy as np
-
-from senet.data.scp import read_table
+from senet.data.scp import read_floats, read_table
 from senet.errors import UserError
 
 
@@ -35,7 +32,6 @@ class Result:
         """Names of the metrics, in the order in which they were asked for."""
         return self.summary["metric_order"]
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the few results of a report
     def scores(self, name):
         """``(utts, values)``: list of str, float64 (n,) with nan where the metric failed.
 
@@ -45,21 +41,22 @@ class Result:
         path = self.path / "scores" / name
         if not path.exists():
             raise UserError(f'{path}: missing; score {self.path} with --metrics "... {name}"')
-        table = read_table(path)
-        values = np.array([_number(path, line, value) for line, value in enumerate(table.values(), 1)])
+        utts, values = read_floats(path)
         if len(values) != self.summary["n"]:
             raise UserError(
                 f"{path}: has {len(values)} utterances, summary.json says {self.summary['n']}: "
                 "half written, or of another run; score the set again"
             )
-        return list(table), values
+        self._require_mean(path, name, values[np.isfinite(values)])
+        return utts, values
 
-
-def _number(path, line, value):
-    try:
-        return float(value)
-    except ValueError:
-        raise UserError(f"{path}:{line}: '{value}' is not a number; score the set again") from None
+    def _require_mean(self, path, name, scored):
+        """The summary is written after the scores: a run that was killed in between leaves an older one."""
+        mean, said = (float(scored.mean()) if len(scored) else None), self.summary["metrics"][name]["mean"]
+        if (mean is None) != (said is None) or (said is not None and not math.isclose(mean, said, rel_tol=1e-6)):
+            raise UserError(
+                f"{path}: its mean is {mean}, summary.json says {said}: of another run; score the set again"
+            )
 
 
 def read_json(path, hint):

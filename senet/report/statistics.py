@@ -68,12 +68,21 @@ def mean_intervals(columns, level=0.95, resamples=RESAMPLES, seed=0):
         np.subtract(column, mean, out=deviations[:, i], where=finite, casting="same_kind")
         if n < len(column):
             present[i] = finite
-    for i, resampled in enumerate(_resampled(deviations, present, resamples, seed) if len(deviations) else ()):
-        if found[i].n > 1:
-            tail = _tail(level, found[i].n)
-            low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
+    if not any(mean.n > 1 for mean in found):
+        return found
+    resampled = _resampled(deviations, present, resamples, seed)
+    for n in {mean.n for mean in found if mean.n > 1}:
+        of = [i for i, mean in enumerate(found) if mean.n == n]
+        ends = [_tail(level, n), 1 - _tail(level, n)]
+        for i, low, high in zip(of, *_quantiles(resampled[of], ends), strict=True):
             found[i] = found[i]._replace(low=found[i].mean + float(low), high=found[i].mean + float(high))
     return found
+
+
+def _quantiles(rows, ends):
+    if np.isfinite(rows).all():
+        return np.quantile(rows, ends, axis=1)
+    return np.nanquantile(rows, ends, axis=1)  # slower by far
 
 
 def _tail(level, n):
