@@ -10,6 +10,7 @@ parameters, enhanced audio and scores have to be equal to the byte. Exit status 
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -33,7 +34,8 @@ UNIT = re.compile(r"stage (\d): (\w+) (\S+) \(")  # the driver's line when it be
 STAGE = re.compile(r"^(\S+) \(se\.sh:\d+:\w+\) stage ")  # that, or the line when a stage ends
 # What tells the time of day, or how fast or by how many pieces it went, not what was computed.
 TIMED = re.compile(
-    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index\.json$|tensorboard/|\.png$|\.headers$|/run\.sh$|\.pt$"
+    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index\.json$|tensorboard/|\.headers$|/run\.sh$|\.pt$"
+    r"|enhance\.json$|\.time\.json$|RESULTS\.md$|results\.csv$|report\.html$"
 )
 
 
@@ -153,11 +155,19 @@ def contents(folder):
         if path.is_file() and path.suffix == ".pt":
             state = torch.load(path, weights_only=True)
             found[name] = {k: v.numpy().tobytes() for k, v in tensors(state, "")}
-        elif path.name == "RESULTS.md":  # its tables; below them stand times and the commit
-            found[name] = [line for line in path.read_text().splitlines() if line.startswith("|")]
+        elif path.name in ("summary.json", "results.json"):
+            found[name] = without_times(json.loads(path.read_text()))
         elif path.is_file() and not TIMED.search(name):
             found[name] = path.read_bytes()
     return found
+
+
+def without_times(value):
+    """A summary, or the report, but for what was measured in seconds or tells the commit."""
+    if isinstance(value, dict):
+        told = {"real_time_factor", "timed_on", "made_with", "record"}
+        return {key: without_times(inner) for key, inner in value.items() if key not in told}
+    return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
 def tensors(value, name):

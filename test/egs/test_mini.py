@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from senet.data import audio
 from senet.data.scp import Scp, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,12 +48,15 @@ def run_recipe(*options, code=0):
     return done
 
 
+REPORT = ("RESULTS.md", "results.csv", "results.json", "report.html")  # made anew each time
+
+
 def contents(folder):
     """Hash and time of each file, so that a file written again is seen."""
     return {
         path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".log" and path.name != "RESULTS.md" and path.suffix != ".png"
+        if path.is_file() and path.suffix != ".log" and path.name not in REPORT
     }
 
 
@@ -87,8 +91,6 @@ def test_enhanced_audio_has_the_length_of_the_noisy_and_differs(made):
     lengths = read_table(folder / "dump" / "raw" / "test" / "utt2num_samples")
     enhanced = Scp(folder / "exp" / "train_lowlatency" / "enhanced_test" / "wav.scp")
     assert [utt for utt, _ in enhanced] == [utt for utt, _ in noisy]
-    from senet.data import audio
-
     for utt, value in enhanced:
         out, rate = audio.read(value, root=enhanced.root)
         before, _ = audio.read(noisy[utt], root=noisy.root)
@@ -111,6 +113,40 @@ def test_a_system_without_parameters_goes_through_all_stages(made):
     table = (folder / "RESULTS.md").read_text()
     assert "| train_logmmse | 0 |" in table
     assert "| train_logmmse | 1 | 0 |" in table.partition("over the last checkpoints")[2]
+
+
+def test_its_model_is_scored_on_the_test_set_of_another_recipe(made, tmp_path):
+    """VoiceBank-DEMAND's folders with pairs of this recipe in them; its test set has two speakers of four pairs."""
+    folder, _ = made
+    raw = folder / "dump" / "raw" / "test"
+    speakers = {"trainset_28spk": ("p226", "p227", "p243", "p287"), "testset": ("p232", "p257")}
+    for kind, scp in (("clean", "spk1.scp"), ("noisy", "wav.scp")):
+        pairs = [audio.read(value, root=raw)[0] for value in read_table(raw / scp).values()]
+        for part, names in speakers.items():
+            place = tmp_path / "corpus" / f"{kind}_{part}_wav"
+            place.mkdir(parents=True)
+            for name in names:
+                for i, x in enumerate(pairs):
+                    soundfile.write(place / f"{name}_{i:03d}.wav", x, 16000, "PCM_16")
+    model = folder / "exp" / "train_lowlatency"
+    words = ["./run.sh", "--corpus_dir", tmp_path / "corpus", "--local_args", "--counts any", *places(tmp_path)]
+    words += ["--model", model, "--metrics", "si_sdr stoi", "--compare", model, "--nj", "2"]
+    environment = {**os.environ, "SENET_CMD_BACKEND": "local"}
+    there = ROOT / "egs" / "voicebank_demand"
+    done = subprocess.run(list(map(str, words)), cwd=there, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert sorted(path.name for path in (tmp_path / "dump" / "raw").iterdir()) == ["tt_2spk"]
+    name = f"{folder.name}_train_lowlatency"
+    summary = json.loads((tmp_path / "exp" / name / "enhanced_tt_2spk" / "summary.json").read_text())
+    assert summary["n"] == 8 and summary["metrics"]["si_sdr"]["failed"] == 0
+    report = json.loads((tmp_path / "exp" / "results.json").read_text())
+    record = next(s["record"] for s in report["systems"] if s["name"] == name)
+    assert (tmp_path / "x" / record["trained_in"]["path"]).name == "train_lowlatency"
+    assert record["macs_per_second"] > 0 and record["parameters"] > 0
+    rows = {t["name"]: [row["system"] for row in t["rows"]] for t in report["test_sets"]}
+    assert rows == {"test": ["train_lowlatency"], "tt_2spk": ["noisy", name]}  # --compare: its own recipe's test set
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "- trained elsewhere: " in page
 
 
 def test_the_training_set_can_be_mixed_while_training(made):

@@ -295,7 +295,8 @@ def test_one_command_goes_from_the_server_to_the_table(made):
         assert summary["metric_order"] == ["pesq_wb", "csig", "cbak", "covl", "ssnr", "stoi", "si_sdr"]
         assert summary["n"] == 4 and not any(found["failed"] for found in summary["metrics"].values())
     table = (recipe / "RESULTS.md").read_text()
-    assert "| train_gagnet |" in table and re.search(r"\| GaGNet \| 2.94 \|.* verified \|", table)
+    assert "| train_gagnet |" in table and "| GaGNet | – | 2.94 ✓ [" in table.partition("## Published elsewhere")[2]
+    assert all((recipe / "exp" / name).is_file() for name in ("results.csv", "results.json", "report.html"))
 
 
 def test_noisy_scores_of_another_number_of_pairs_are_not_held_against_the_published(made):
