@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
+
 from senet.data.scp import read_floats, read_table
 from senet.errors import UserError
 

@@ -22,7 +22,7 @@ from senet import metrics, provenance, records
 from senet.data.audio import AudioError, read
 from senet.data.datadir import DataDir
 from senet.data.parallel import progress
-from senet.data.scp import Scp
+from senet.data.scp import Scp, read_floats
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 from senet.processes import process_map
@@ -70,7 +70,7 @@ class EnhancedSet:
         tables = {column: self.data.table(file) for column, file in _LABELS.items()}
         self.labels = {column: table for column, table in tables.items() if table is not None}
         for column in _NUMERIC & self.labels.keys():
-            _require_numbers(self.labels[column])
+            read_floats(self.labels[column].path)  # or a refusal that names the line
 
     def __len__(self):
         return len(self.enhanced)
@@ -182,15 +182,6 @@ def _require_same_keys(enhanced, reference):
         if keys:
             sentences.append(f"{len(keys)} {words}, such as '{min(keys)}'")
     raise UserError("; ".join(sentences) + ". Enhance exactly this set (stage enhance), or give its own --ref")
-
-
-def _require_numbers(table):
-    for i, (utt, value) in enumerate(table, 1):
-        try:
-            float(value)
-        except ValueError:
-            message = f"'{value}' of '{utt}' is not a number; mend the line, or remove the file"
-            raise UserError(f"{table.path}:{i}: {message}") from None
 
 
 def score_shards(audio_set, out, names, job=None, nj=1):

@@ -236,8 +236,9 @@ def fail(folder, metric, number, reason):
     summary = json.loads((folder / "summary.json").read_text())
     left = len(scores) - number
     summary["metrics"][metric] |= {"failed": number, "n": left, "reasons": {reason: {"n": number, "utts": utts}}}
+    summary["metrics"][metric]["mean"] = float(np.mean([float(s) for _, s in scores[number:]])) if left else None
     if not left:
-        summary["metrics"][metric] |= {"mean": None, "interval": [None, None]}
+        summary["metrics"][metric]["interval"] = [None, None]
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
