@@ -278,8 +278,38 @@ def count_macs(args):
         return None
 
 
+def require_disjoint(args):
+    """Refuse to mix both sets from shared speakers or recordings; of data directories, whose utt2spk may mean anything
+    (and be one name for all), say it."""
+    from senet.data import splits
+
+    sets = {}  # of each side: the source sets that it is mixed from, where that is known
+    for side, folder in (("train", args.train), ("valid", args.valid)):
+        settings = (side == "train" and args.mix_conf) or plan_settings(Path(folder))
+        sets[side] = {kind: Path(args.data) / settings[kind] for kind in ("speech", "noise") if settings.get(kind)}
+    for kind, folder in sets["train"].items():
+        if kind in sets["valid"]:
+            splits.require_disjoint(folder, sets["valid"][kind], by_speaker=kind == "speech")
+    spoken = [Path(sets["train"]["speech"] if args.mix_conf else args.train), Path(args.valid)]
+    if shared := splits.shared_speakers(*spoken):
+        log.warning(
+            "%s and %s: %d speakers are in both, such as '%s'; how the model does with other voices is not validated",
+            *spoken, len(shared), min(shared),
+        )  # fmt: skip
+
+
+def plan_settings(folder):
+    """Of a set that senet.bin.mix made of source sets: how; else nothing."""
+    from senet.data.plan import read_settings
+
+    settings = read_settings(folder / "plan.tsv") if (folder / "plan.tsv").exists() else {}
+    return {} if settings.get("policy") == "pairs" else settings
+
+
 def open_data(args, model, passes=1):
     from senet.data.dataset import Batches
+
+    require_disjoint(args)
 
     def batches(folder, **options):
         feats = folder if args.feats_type == "stft" else None

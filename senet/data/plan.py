@@ -100,7 +100,7 @@ class Plan:
             raise UserError(
                 f"{path}:1: not a mixing plan ('{MAGIC} ...' was expected); run this command with --plan again"
             )
-        self.settings = dict(word.split("=", 1) for word in head[len(MAGIC) :].split())
+        self.settings = _settings(head)
         columns, _, rest = rest.partition("\n")
         if columns != "\t".join(COLUMNS):
             raise UserError(f"{path}:2: columns are '{columns}', expected '{' '.join(COLUMNS)}' (tabs between)")
@@ -131,6 +131,16 @@ class Plan:
         """Hexadecimal digest of the settings and of lines start..stop-1: equal digest, equal audio."""
         text = "\n".join([self._head, *self._lines[start:stop]])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def read_settings(path):
+    """The settings of a plan of any length."""
+    with open(path, encoding="utf-8") as f:
+        return _settings(f.readline())
+
+
+def _settings(head):
+    return dict(word.split("=", 1) for word in head[len(MAGIC) :].split() if "=" in word)
 
 
 def _number(text):

@@ -127,3 +127,42 @@ def drop_shared(sources, folders, *, by_speaker, on_shared):
         if rows and not len(sources):
             raise UserError(f"all recordings are in {folder} too; give other ones")
     return sources
+
+
+def require_disjoint(train, valid, *, by_speaker):
+    """Refuse two source sets, of training and of validation, that have something in common.
+
+    The larger one is read line by line. Equal content is noticed where both were listed with one kind of fingerprint.
+
+    Args:
+        train, valid: folders of the sets.
+        by_speaker: whether a speaker must not be in both either.
+    Raises:
+        UserError: a speaker, an equal content or a recording is in both; names the sets and the first one.
+    """
+    tables = {"utt2spk": "speaker"} if by_speaker else {}
+    for table, what in (tables | {"utt2fingerprint": "content", "utt2recording": "recording"}).items():
+        paths = [Path(folder) / table for folder in (train, valid)]
+        if not all(path.exists() for path in paths):
+            continue
+        own = table == "utt2recording"  # a file that is a recording by itself has its own id there
+        held_out = {value: utt for utt, value in read_rows(paths[1]) if not (own and value == utt)}
+        for utt, value in read_rows(paths[0]):
+            if value in held_out:
+                found = "equal content" if what == "content" else f"{what} '{value}'"
+                own_speakers = ", --speaker file makes each recording a speaker of its own" if what == "speaker" else ""
+                raise UserError(
+                    f"{train} and {valid}: {found} is in both, as '{utt}' and '{held_out[value]}'; a validation on "
+                    "what was trained with says nothing. Name other sets (speech, noise in conf/mix_*.yaml), or list "
+                    "these anew: senet prepare divides with --split, and --disjoint_from takes out what is shared"
+                    + own_speakers
+                )
+
+
+def shared_speakers(one, other):
+    """The speakers that two folders with a utt2spk have in common; an empty set where one has none."""
+    paths = [Path(folder) / "utt2spk" for folder in (one, other)]
+    if not all(path.exists() for path in paths):
+        return set()
+    first, second = ({speaker for _, speaker in read_rows(path)} for path in paths)
+    return first & second

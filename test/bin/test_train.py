@@ -1,6 +1,7 @@
 """The train command, from options to an experiment."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -277,3 +278,63 @@ def test_what_cannot_be_mixed_while_training_is_refused(mixing, words, message):
 def test_mix_conf_needs_a_mixing_configuration(small_set, tmp_path):
     with pytest.raises(UserError, match="--mix_conf: --train .* is not a mixing configuration"):
         run(tmp_path / "exp", small_set, "--mix_conf.seconds", "3")
+
+
+# ------------------------------------------------------------ what training and validation may share
+
+
+def planned(folder, small_set, **settings):
+    """A copy of a data directory that says that it was mixed of some source sets."""
+    shutil.copytree(small_set, folder)
+    head = " ".join(f"{key}={value}" for key, value in ({"policy": "crop"} | settings).items())
+    (folder / "plan.tsv").write_text(f"# senet plan 1 {head}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "message"),
+    [
+        ("speech_valid/utt2spk", "held-1 speech1", r"speaker 'speech1' is in both, as 'speech1-01' and 'held-1'"),
+        ("speech_valid/utt2fingerprint", "held-1 1770", "equal content is in both, as 'speech0-00' and 'held-1'"),
+        ("noise_valid/utt2fingerprint", "held-1 4e20", "equal content is in both, as 'noise0-00' and 'held-1'"),
+        ("noise_valid/utt2recording", "held-1 tape", "recording 'tape' is in both, as 'noise0-00' and 'held-1'"),
+        ("speech_valid/utt2recording", "speech0-00 speech0-00", None),  # an id like another, no common recording
+        ("noise_valid/utt2spk", "held-1 noise0", None),
+        ("speech_valid/utt2spk", "held-1 somebody", None),
+    ],
+)
+def test_mixing_from_what_the_validation_set_has_is_refused(mixing, small_set, tmp_path, table, row, message):
+    for kind in ("speech", "noise"):
+        (tmp_path / "data" / f"{kind}_valid").mkdir()
+    (tmp_path / "data" / table).write_text(f"{row}\n")
+    (tmp_path / "data" / "noise" / "utt2recording").write_text("noise0-00 tape\n")
+    (tmp_path / "data" / "speech" / "utt2recording").write_text("speech0-00 speech0-00\n")
+    valid = planned(tmp_path / "valid", small_set, speech="speech_valid", noise="noise_valid")
+    if message is None:
+        assert mixing("crop", "--valid", str(valid))
+        return
+    with pytest.raises(
+        UserError, match=f"data/{table.partition('_')[0]} and .*data/{table.partition('/')[0]}: {message}"
+    ):
+        mixing("crop", "--valid", str(valid))
+
+
+def test_sets_that_were_mixed_before_are_held_to_it_too(mixing, small_set, tmp_path):
+    ours = planned(tmp_path / "train", small_set, speech="speech", noise="noise")
+    theirs = planned(tmp_path / "valid", small_set, speech="speech", noise="noise")
+    words = ["--valid", str(theirs), "--data", str(tmp_path / "data")]
+    with pytest.raises(UserError, match="speaker 'speech0' is in both"):
+        run(tmp_path / "exp", ours, *words)
+    for folder in (ours, theirs):
+        (folder / "plan.tsv").write_text("# senet plan 1 policy=pairs speech=speech\n")
+    assert run(tmp_path / "exp", ours, *words)
+
+
+def test_speakers_that_data_directories_share_are_only_told(small_set, tmp_path):
+    other = shutil.copytree(small_set, tmp_path / "other")
+    run(tmp_path / "a", small_set, "--valid", str(other))
+    told = f"{small_set} and {other}: 2 speakers are in both, such as 'spk0'"
+    assert told in (tmp_path / "a" / "train.log").read_text()
+    (other / "utt2spk").write_text((other / "utt2spk").read_text().replace(" spk", " held"))
+    run(tmp_path / "b", small_set, "--valid", str(other))
+    assert "are in both" not in (tmp_path / "b" / "train.log").read_text()
