@@ -21,7 +21,8 @@ def markdown(title, report):
     if data["test_sets"]:
         lines += [
             "A value is the mean over utterances ± half of its 95 % bootstrap interval. Failed utterances are counted,",
-            "and are in no mean.",
+            "and are in no mean. Intervals and p take utterances for independent: they are about other utterances of",
+            "the same speakers and noises, not about other speakers.",
         ]
     for test_set in data["test_sets"]:
         lines += ["", f"## Test set {test_set['name']}", "", *_test_set(test_set, records)]
