@@ -60,8 +60,7 @@ $0: '$dir': no such folder. The recordings (wav, flac, ogg, mp3) should lie, at 
   SPEECH/<speaker>/...   and   NOISE/...
 Say where by one of
   ./run.sh --speech_dir SPEECH --noise_dir NOISE
-  export @NAME@_SPEECH=SPEECH @NAME@_NOISE=NOISE
-  : "\${@NAME@_SPEECH:=SPEECH}" "\${@NAME@_NOISE:=NOISE}" in conf/local.conf
+  export @NAME@_SPEECH=SPEECH @NAME@_NOISE=NOISE, or a line for each, without export, in conf/local.conf
 MISSING
     exit 1
   fi

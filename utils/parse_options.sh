@@ -11,7 +11,7 @@
 # --help calls the function `usage` where there is one, or prints $help_message.
 #
 # With parse_options_known_only=true set beforehand, options that the caller does not have, --help
-# and all other words stay in "$@" (for a script that hands them on to the next).
+# and all other words stay in "$@" (for a script that hands them on to the next, which then suggests its options, too).
 
 __po_fail() {
   echo "${0##*/}: $1" >&2
@@ -25,7 +25,7 @@ __po_keep() {
 
 # Prints the variables whose names are close to $1, the closest first: " (did you mean --nj?)".
 __po_suggest() {
-  compgen -v | awk -v given="$1" '
+  { compgen -v && printf '%s\n' ${parse_options_elsewhere:-}; } | awk -v given="$1" '
     function min(a, b) { return a < b ? a : b }
     function distance(a, b,   i, j, d) {
       for (j = 0; j <= length(b); j++) d[0, j] = j
@@ -36,9 +36,9 @@ __po_suggest() {
       }
       return d[length(a), length(b)]
     }
-    length(given) > 1 && /^[a-z]/ && $0 !~ /^(help_message|parse_options_known_only)$/ {
+    length(given) > 1 && /^[a-z]/ && !seen[$0]++ && $0 !~ /^(help_message|parse_options_.*)$/ {
       n = distance(given, $0)
-      if (index($0, given) == 1 || index(given, $0) == 1) n = min(n, 2)
+      if (index($0, given) == 1) n = min(n, 2)
       if (n <= 2 || n <= length(given) / 3) print n, "--" $0
     }' | sort -n | head -n 3 | awk '{ s = s (NR > 1 ? ", " : "") $2 } END { if (NR) print " (did you mean " s "?)" }'
 }
@@ -80,7 +80,8 @@ while [ $# -gt 0 ]; do
           *) __po_fail "option $1 is true or false, not '$2'" ;;
         esac
       fi
-      [ $# -ge 2 ] || __po_fail "option $1 needs a value"
+      # What begins with -- is the next option, where a value was forgotten; only options for other commands look so.
+      if [ $# -lt 2 ] || [[ $2 == --* && $__po_name != *_args ]]; then __po_fail "option $1 needs a value"; fi
       if [ "$__po_name" = config ]; then
         [ -f "$2" ] && [ -r "$2" ] || __po_fail "--config: cannot read '$2'"
         # shellcheck disable=SC1090
@@ -109,6 +110,11 @@ fi
 if [ -n "${cmd+set}" ] && [ -z "$cmd" ]; then
   __po_fail "the variable cmd is empty; is cmd.sh sourced?"
 fi
-if [ "$__po_known_only" = true ]; then set -- "${__po_rest[@]}"; fi
+unset -v parse_options_elsewhere
+if [ "$__po_known_only" = true ]; then
+  set -- "${__po_rest[@]}"
+  parse_options_elsewhere=$(compgen -v | grep '^[a-z]' || true)
+  export parse_options_elsewhere
+fi
 unset -f __po_fail __po_keep __po_suggest
 unset -v __po_i "${!__po_@}"

@@ -103,7 +103,7 @@ stored_set=$train_set # where the training set is stored: not when it is mixed w
 corpus_words=() compare_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
 for name in corpus compare {local,mix,feats,train,enhance,score}_args; do # split as a shell does: --local_args into local_words
   [ -n "${!name}" ] || continue
-  split=$(stage_py words "${!name}") || die "--$name \"${!name}\": cannot be split into words as in a shell"
+  split=$(stage_py words -- "${!name}") || die "--$name \"${!name}\": cannot be split into words as in a shell"
   mapfile -t "${name%_args}_words" <<< "$split"
 done
 
@@ -167,6 +167,14 @@ fits() { # refuses stage k where the disk that it needs, as far as is known, is 
   printf '%s\n' "${needs[@]}" | disk_py check
 }
 
+explained() { # a source set is missing although stage 1 is done
+  local folders=${corpus_words[*]}
+  if [[ $1 == "missing input: "*", which stage 1 (data) makes" ]] && grep -qs '"state": "done"' "$datadir/.stages/data.json"; then
+    echo "$1: it is done, and has found nothing for that in ${folders:-the corpus}; README.md says what it takes"
+  else
+    echo "$1"
+  fi
+}
 unit() {
   local name=$1 root=$2 outputs=$3 work=$4 state code=0 word
   shift 4
@@ -178,7 +186,7 @@ unit() {
     if [[ $work == train && $state == "stale: depends on "* ]]; then state="refused: trained on other data (${state#*on } changes); choose --tag NAME, or --force"; fi
     if [[ -n $forced && ($state == done* || $state == refused*) ]]; then state="stale: --force"; fi
     [[ $state == done* ]] || pending[$root]=1
-    printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$state"
+    printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$(explained "$state")"
     if $dry_run && [[ $state != done* && $state != refused* ]]; then ask "$name" "$root" "$state" "$work"; fi
     return
   fi
@@ -187,7 +195,8 @@ unit() {
   case $code in
     0) log "stage $k: $name $root (${state//$'\n'/; })" ;;
     3) log "stage $k: $name $root: $state" && busy=() && return ;;
-    *) die "stage $k: $name $root: ${state:-refused}" ;;
+    4) k='' && exit 1 ;; # another run is at work there
+    *) die "stage $k: $name $root: $(explained "${state:-refused}")" ;;
   esac
   worked=true
   "$work"
@@ -218,7 +227,7 @@ stage_download() {
 }
 
 stage_data() {
-  unit data "$datadir" "" data --option "$(stage_py data_options "$local_args")" --corpus "${corpus_words[@]}"
+  unit data "$datadir" "" data --option "local_args=$(stage_py data_options -- "$local_args")" --corpus "${corpus_words[@]}"
 }
 data() {
   if $dry_run; then echo "lists only, some 500 bytes for each recording"; return; fi
@@ -230,9 +239,10 @@ mixed_from() { # mixed_from SET: what the set depends on, as options of unit, in
   local sets
   [ -f "conf/mix_$1.yaml" ] || die "conf/mix_$1.yaml: missing; it says how the set '$1' is made"
   clips=$(tr ' ' '\n' <<< "$num_clips" | sed -n "s/^$1=//p" | tail -n 1)
-  sets=$(stage_py sources "conf/mix_$1.yaml" "$datadir" "$mix_args")
+  sets=$(stage_py sources "conf/mix_$1.yaml" "$datadir" -- "$mix_args")
   # shellcheck disable=SC2206
-  from=(--input '' "conf/mix_$1.yaml" --input "1 (data)" $sets --option "$sample_rate" --option "$mix_args" --option "$clips")
+  from=(--input '' "conf/mix_$1.yaml" --input "1 (data)" $sets --option "sample_rate=$sample_rate" --option "mix_args=$mix_args"
+    --option "num_clips=$clips")
 }
 
 stage_mix() {
@@ -259,7 +269,7 @@ stage_feats() {
   local set root
   for set in $stored_set $valid_set; do
     root=$dumpdir/$feats_type/$set
-    unit feats "$root" "wav.scp utt2num_samples" feats --option "$feats_type" --option "$feats_args" \
+    unit feats "$root" "wav.scp utt2num_samples" feats --option "feats_type=$feats_type" --option "feats_args=$feats_args" \
       --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/utt2num_samples" "$dumpdir/raw/$set/.stages/mix.json"
   done
 }
@@ -280,7 +290,7 @@ stage_train() {
   else
     from=(--input "$maker" "$train/wav.scp" --input "3 (feats)" "$train/.stages/feats.json")
   fi
-  unit train "$exp" "checkpoints/index.json config.yaml" train --experiment --option "$train_args" --input '' "$train_config" \
+  unit train "$exp" "checkpoints/index.json config.yaml" train --experiment --option "train_args=$train_args" --input '' "$train_config" \
     "${from[@]}" --input "$maker" "$valid/wav.scp" --input "3 (feats)" "$valid/.stages/feats.json"
 }
 check_noisy() { # the input scores as is published, or else nothing is trained on it
@@ -296,7 +306,7 @@ train() {
   local log=$exp/logdir/train.log online_words=() split code=0
   if $dry_run; then python -m senet.bin.model_info --disk --config "$train_config" "${train_words[@]}"; return; fi
   if $online; then
-    split=$(stage_py mix_conf "$mix_args${clips:+ --num_clips $clips}")
+    split=$(stage_py mix_conf -- "$mix_args${clips:+ --num_clips $clips}")
     mapfile -t online_words <<< "--data"$'\n'"$datadir${split:+$'\n'$split}"
   fi
   rm -f "$log"
@@ -340,8 +350,8 @@ stage_enhance() {
       root=$system/enhanced_$set
       source=(--input "4 (train)" "$exp/checkpoints/index.json")
       [ -z "$model" ] || source=(--input '' "$model/checkpoints/index.json" "$model/config.yaml")
-      [ "$system" = "$exp" ] || source=(--option "${digest_of[$system]}") # other checkpoints may come and go
-      unit enhance "$root" wav.scp enhance --option "$enhance_args" "${source[@]}" \
+      [ "$system" = "$exp" ] || source=(--option "checkpoint=${digest_of[$system]}") # other checkpoints may come and go
+      unit enhance "$root" wav.scp enhance --option "enhance_args=$enhance_args" "${source[@]}" \
         --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"
     done
   done
@@ -357,13 +367,14 @@ enhance() {
   run "${command[@]}" --collect
 }
 
-versions=() # what each score is made with: one whose model or package was missing is computed when that is there
+scored_by=() # what scores depend on; one whose model or package was missing is computed when that is there
 find_versions() {
   local found version
-  [ ${#versions[@]} -eq 0 ] || return 0
+  [ ${#scored_by[@]} -eq 0 ] || return 0
+  scored_by=(--option "metrics=$metrics" --option "score_args=$score_args")
   # shellcheck disable=SC2086
   found=$(python -m senet.bin.score --versions $metrics) || $list || $dry_run
-  while read -r version; do versions+=(--option "$version"); done <<< "$found"
+  while read -r version; do scored_by+=(--option "version=$version"); done <<< "$found"
 }
 
 stage_score() {
@@ -374,15 +385,14 @@ stage_score() {
     score_noisy
     for system in "${systems[@]}"; do
       root=$system/enhanced_$set enhanced=$system/enhanced_$set/wav.scp
-      unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" "${versions[@]}" \
-        --input "5 (enhance)" "$enhanced" "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+      unit score "$root" summary.json score --keep shards "${scored_by[@]}" --input "5 (enhance)" "$enhanced" \
+        "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
     done
   done
 }
 score_noisy() { # the unprocessed input of a set is scored like a system
   noisy=$expdir/noisy/enhanced_$set root=$expdir/noisy/enhanced_$set enhanced=$dumpdir/raw/$set/wav.scp
-  unit score "$root" summary.json score --keep shards --option "$metrics" --option "$score_args" "${versions[@]}" \
-    --input "2 (mix)" "$enhanced" "$dumpdir/raw/$set/.stages/mix.json"
+  unit score "$root" summary.json score --keep shards "${scored_by[@]}" --input "2 (mix)" "$enhanced" "$dumpdir/raw/$set/.stages/mix.json"
 }
 score() { # with further words it only collects
   local command=(python -m senet.bin.score --enhanced "$enhanced" --ref "$dumpdir/raw/$set" --out "$root" --metrics "$metrics"

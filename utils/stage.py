@@ -7,7 +7,8 @@ list of its outputs with their sizes; it is written before the work ("begun") an
 
   stage.py state NAME ROOT ...   print one line: done WHEN | new | partly: why | stale: why | refused: why |
                                  missing input: which
-  stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 1: it cannot be done
+  stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 4: another process does it; 1: it
+                                 cannot be done
   stage.py end   NAME ROOT [--require PATH...]    the work is finished: check the outputs, write the record
   stage.py restore NAME ROOT     the work failed: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
@@ -31,7 +32,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from unit import Unit, UserError, drop, finish
+from unit import BusyError, Unit, UserError, drop, finish
 
 
 def sources(conf, datadir, words):
@@ -122,7 +123,7 @@ def get_parser():
         sub = commands.add_parser(command, allow_abbrev=False)
         sub.add_argument("name")
         sub.add_argument("root")
-        sub.add_argument("--option", action="append", default=[], help="text that is part of the identity")
+        sub.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="part of the identity")
         sub.add_argument(
             "--input",
             action="append",
@@ -211,4 +212,4 @@ if __name__ == "__main__":
         sys.exit(main())
     except (UserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(4 if isinstance(error, BusyError) else 1)

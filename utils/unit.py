@@ -21,6 +21,10 @@ LOG_FOLDERS = ("log", "logdir", "q")
 SLOTS = ("old", "begun")
 
 
+class BusyError(UserError):
+    """Another process is at work there."""
+
+
 def walk(root):
     """Files below ``root``, relative, sorted; without hidden ones, logs, and folders that are a unit's own root."""
     found = []
@@ -108,7 +112,13 @@ def content(path):
 def listing(folder):
     """Fingerprint of a corpus: names, sizes and times of all files below, without opening any."""
     h, separator = hashlib.sha256(), "["  # that of a JSON list, which with a million files is not held in memory
-    for here, folders, files in os.walk(folder):
+    entered = set()  # a folder that several links lead to is listed once, and none within itself
+    for here, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
         folders.sort()
         for name in sorted(files):
             path = os.path.join(here, name)
@@ -140,7 +150,7 @@ class Unit:
 
     Args:
         name, root: where its state is kept and its outputs are.
-        options: list of text that is part of its identity.
+        options: list of "name=value"; the values are part of its identity.
         inputs: list of [stage that makes them or "", path, path, ...].
         corpora: folders of recordings that it reads.
         experiment: its outputs are never removed, and other data are refused.
@@ -154,7 +164,8 @@ class Unit:
         self.name, self.root = name, Path(root)
         self.path = record_path(name, root)
         self.record = read_record(self.path)
-        self.experiment, self.keep, self.options = experiment, keep, list(options)
+        self.experiment, self.keep = experiment, keep
+        self.names, self.options = [o.partition("=")[0] for o in options], [o.partition("=")[2] for o in options]
         self.inputs, self.maker = {}, {}
         for maker, *paths in inputs:
             for path in paths:
@@ -167,14 +178,28 @@ class Unit:
     def missing(self):
         return [path for path, found in self.inputs.items() if found is None]
 
-    def changes(self):
-        """What differs from the recorded unit: paths, and 'the options'."""
+    def changed_inputs(self):
+        """Paths that differ from the recorded ones, or are none of them."""
         old = self.record["inputs"]
-        paths = [p for p in sorted(old.keys() | self.inputs.keys()) if old.get(p) != self.inputs.get(p)]
-        new = [o for o in self.options if o not in self.record["options"]]
-        gone = [o for o in self.record["options"] if o not in self.options]
-        options = [f"options ({' '.join(gone) or 'nothing'} -> {' '.join(new) or 'nothing'})"] if new or gone else []
-        return paths, options
+        return [p for p in sorted(old.keys() | self.inputs.keys()) if old.get(p) != self.inputs.get(p)]
+
+    def changes(self):
+        """What differs from the recorded unit: ``conf/mix_train.yaml changed``, ``num_clips: 8 -> 400``."""
+        old, paths = self.record["inputs"], self.changed_inputs()
+        told = [f"{path} changed" for path in paths if path in old and path in self.inputs]
+        gone, new = ([p for p in paths if p not in known] for known in (self.inputs, old))
+        if gone or new:
+            told.append(f"inputs: {', '.join(gone) or 'nothing'} -> {', '.join(new) or 'nothing'}")
+        before = list(zip(self.record.get("names", self.names), self.record["options"], strict=False))
+        now = list(zip(self.names, self.options, strict=True))
+        for name in dict.fromkeys(name for name, _ in before + now):
+            was, is_now = (
+                " ".join(value for key, value in this if key == name and (key, value) not in that)
+                for this, that in ((before, now), (now, before))
+            )
+            if was or is_now:
+                told.append(f"{name}: {was or 'nothing'} -> {is_now or 'nothing'}")
+        return told
 
     def damaged(self):
         """Outputs of a finished unit that are gone or have another size."""
@@ -191,9 +216,10 @@ class Unit:
         if data := self.other_data():
             return f"refused: trained on other data ({data} changed); choose --tag NAME, or --force"
         if self.record["identity"] != self.identity:
-            paths, options = self.changes()
-            what = [*paths, *options]
-            return f"stale: {', '.join(what[:3])}{' and more' if len(what) > 3 else ''} changed"
+            if self.record["state"] == "begun" and not self.experiment and not self.slot("old").exists():
+                return "new: what was begun with other options or inputs was never finished"
+            what = self.changes() or ["options changed"]
+            return f"stale: {', '.join(what[:3])}{' and more' if len(what) > 3 else ''}"
         if self.record["state"] == "begun":
             return "partly: it was interrupted"
         if damaged := self.damaged():
@@ -249,11 +275,11 @@ class Unit:
         """Before `begin`: mend what was cut off, and bring back what was set aside for the present options.
 
         Raises:
-            UserError: another process than ``pid`` is at work.
+            BusyError: another process than ``pid`` is at work.
         """
         owner = self.record and self.record["owner"]
         if owner and owner != process(pid) and owner == process(int(owner.split()[0])):
-            raise UserError(
+            raise BusyError(
                 f"{self.root}: process {owner.split()[0]} is at work on {self.name} there; wait for it, or end it"
             )
         self.repair()
@@ -295,7 +321,8 @@ class Unit:
             self.record = None
         elif self.record and self.record["state"] == "done":
             self.remove(self.damaged())  # the command makes what is missing again
-        record = {"state": "begun", "identity": self.identity, "options": self.options, "inputs": self.inputs}
+        record = {"state": "begun", "identity": self.identity, "inputs": self.inputs}
+        record |= {"names": self.names, "options": self.options}
         record["before"] = self.record["before"] if self.record else walk(self.root)
         write_json(self.path, {**record, "outputs": {}, "owner": process(pid)})
 
@@ -311,7 +338,7 @@ class Unit:
 
     def other_data(self):
         """Of an experiment: the first of its data that is not what it was trained on."""
-        data = [p for p in self.changes()[0] if self.maker.get(p)] if self.record else []
+        data = [p for p in self.changed_inputs() if self.maker.get(p)] if self.record else []
         return data[0] if self.experiment and data else None
 
     def prepare_experiment(self, force):

@@ -2,8 +2,9 @@
 
 What it writes is a function of its options and of the files it reads, so a test can see by content
 what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
-command fail; FAKE_SAVING=<seconds> makes a training save when it is told to end; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test
-set whose noisy scores are not the expected ones.
+command fail; FAKE_SECONDS is what each takes, FAKE_SECONDS_TRAIN a training; FAKE_SAVING=<seconds> makes one save when
+it is told to end; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a
+test set whose noisy scores are not the expected ones.
 """
 
 import hashlib

@@ -222,7 +222,7 @@ def test_scores_are_computed_when_what_they_need_was_installed(done):
     assert {call.split()[0] for call in done.run(**without)[0]} == {"score", "compare"}
     assert [call.split()[0] for call in done.run(**without)[0]] == ["compare"]
     state = states(done.run("--list", **installed)[1])["score", "exp/train_x/enhanced_test"]
-    assert state == "stale: options (pesq_wb 1 pesq not installed -> pesq_wb 1 pesq 0.0.4) changed"
+    assert state == "stale: version: pesq_wb 1 pesq not installed -> pesq_wb 1 pesq 0.0.4"
     assert {call.split()[0] for call in done.run(**installed)[0]} == {"score", "compare"}
 
 
@@ -489,9 +489,13 @@ def test_without_an_installation_the_installer_is_named(done):
     assert "tools/install.sh" in err
 
 
-def test_local_settings_come_last(done):
-    done.write("conf/local.conf", "export SENET_CMD_BACKEND=moon\n")
+def test_local_settings_come_last_and_are_plain_lines(done):
+    done.write("conf/local.conf", "SENET_CMD_BACKEND=moon\n")
+    assert done.run()[0] == ["compare"], "the environment has the last word"
+    del done.environment["SENET_CMD_BACKEND"]
     assert "no back end 'moon'" in done.run(code=1)[2]
+    done.write("conf/local.conf", "SENET_CMD_BACKEND= moon\n")
+    assert "path.sh: a line of conf/local.conf is not NAME=VALUE" in done.run(code=127)[2]
 
 
 def test_a_signal_to_the_driver_ends_its_jobs_at_once(recipe):

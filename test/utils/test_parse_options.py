@@ -36,7 +36,7 @@ def test_variables_are_options_and_dashes_are_underscores(parse):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "a b", "-3", "--x", "$(touch evaluated)", "`id`", 'say "hi"', "it's", "a\\b", "*"]
+    "value", ["", "a b", "-3", "-x", "$(touch evaluated)", "`id`", 'say "hi"', "it's", "a\\b", "*"]
 )
 def test_any_value_arrives_as_it_is_and_is_not_evaluated(parse, value, tmp_path):
     assert parse("--tag", value)["tag"] == value
@@ -45,12 +45,20 @@ def test_any_value_arrives_as_it_is_and_is_not_evaluated(parse, value, tmp_path)
 
 def test_a_missing_value_is_an_error(parse):
     assert "option --tag needs a value" in parse("--nj", "2", "--tag", code=1)
+    assert "option --tag needs a value" in parse("--tag", "--force", code=1)
+    assert "option --tag needs a value" in parse("--tag", "--force", code=1, before="parse_options_known_only=true")
+    assert parse("--my_args", "--seed 1", before="my_args=")["nj"] == "4"
 
 
 def test_an_unknown_option_is_refused_with_the_closest_names(parse):
     message = parse("--train-conf", "x", code=1)
     assert "unknown option --train-conf (did you mean --train_config?)" in message
     assert "did you mean" not in parse("--quite_different", "x", code=1)
+
+
+def test_the_options_of_the_script_before_are_suggested_too(parse):
+    before = f"speech=\nspeech_dir=\nparse_options_known_only=true\n. {PARSE}\nunset -v speech_dir"
+    assert "(did you mean --speech_dir?)" in parse("--speech_dri", "x", code=1, before=before)
 
 
 @pytest.mark.parametrize("word", ["--", "--a[$(touch evaluated)]", "--9x"])
@@ -90,10 +98,6 @@ def test_a_config_file_is_read_and_the_command_line_wins(parse, tmp_path):
     found = parse("--nj", "2", "--config", "my.conf")
     assert (found["nj"], found["tag"]) == ("2", "from file")
     assert "cannot read 'none.conf'" in parse("--config", "none.conf", code=1)
-
-
-def test_config_as_another_options_value_is_only_a_value(parse):
-    assert parse("--tag", "--config", "--nj", "2")["tag"] == "--config"
 
 
 def test_options_named_like_a_parsers_variables_survive(parse):

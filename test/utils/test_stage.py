@@ -30,7 +30,7 @@ def unit(stage):
     """A unit "mix" in dump with an input, done once; its methods repeat it with other options."""
 
     class Unit:
-        words = ["mix", "dump", "--input", "1 (data)", "data/in", "--option", "seed 1"]
+        words = ["mix", "dump", "--input", "1 (data)", "data/in", "--option", "seed=1"]
 
         def begin(self, *more, code=0):
             return stage("begin", *self.words, *more, code=code)
@@ -66,8 +66,8 @@ def test_content_of_the_inputs_counts_and_not_their_time(unit):
 
 
 def test_options_count(unit):
-    unit.words = [*unit.words[:-1], "seed 2"]
-    assert unit.state() == "stale: options (seed 1 -> seed 2) changed"
+    unit.words = [*unit.words[:-1], "seed=2"]
+    assert unit.state() == "stale: seed: 1 -> 2"
 
 
 def visible():
@@ -86,7 +86,7 @@ def test_what_was_made_of_other_inputs_is_set_aside_until_the_new_is_there(unit,
 
 def test_a_failure_brings_the_earlier_outputs_back_and_the_new_options_go_on_later(unit, stage):
     old = unit.state()
-    other = [*unit.words[:-1], "seed 2"]
+    other = [*unit.words[:-1], "seed=2"]
     me = ["--pid", str(os.getpid())]
     stage("begin", *other, *me)
     Path("dump/plan.tsv").write_text("the first part of the new\n")
@@ -101,7 +101,7 @@ def test_a_failure_brings_the_earlier_outputs_back_and_the_new_options_go_on_lat
 
 def test_a_failure_before_anything_is_made_leaves_no_trace(unit, stage):
     before = sorted(Path("dump").rglob("*"))
-    other = [*unit.words[:-1], "seed 2", "--pid", str(os.getpid())]
+    other = [*unit.words[:-1], "seed=2", "--pid", str(os.getpid())]
     stage("begin", *other)
     stage("restore", *other)
     assert sorted(Path("dump").rglob("*")) == before
@@ -109,7 +109,7 @@ def test_a_failure_before_anything_is_made_leaves_no_trace(unit, stage):
 
 
 def test_a_failure_of_the_first_attempt_keeps_what_it_made(stage):
-    me = ["mix", "dump", "--option", "a", "--pid", str(os.getpid())]
+    me = ["mix", "dump", "--option", "seed=a", "--pid", str(os.getpid())]
     stage("begin", *me)
     Path("dump/plan.tsv").write_text("1\n")
     stage("restore", *me)
@@ -124,7 +124,7 @@ def contents():
     return {str(p): p.read_text() for p in Path("dump").rglob("*") if p.is_file() and p.parent.name != ".stages"}
 
 
-@pytest.mark.parametrize("wanted", ["seed 1", "seed 2"])
+@pytest.mark.parametrize("wanted", ["seed=1", "seed=2"])
 def test_killed_at_any_step_it_goes_on_with_either_options(unit, stage, monkeypatch, wanted):
     """All moves of a redo that fails: cut off before each step, then begun again, with the new options or the old."""
     monkeypatch.syspath_prepend(str(STAGE.parent))
@@ -139,13 +139,13 @@ def test_killed_at_any_step_it_goes_on_with_either_options(unit, stage, monkeypa
         return module.Unit("mix", "dump", options=[option], inputs=[["1 (data)", "data/in"]])
 
     def attempt():
-        redo = make("seed 2")
+        redo = make("seed=2")
         redo.recall(pid)
         redo.begin(force=False, pid=pid)
         for name in ("plan.tsv", "ark/a.ark"):
             Path("dump", name).parent.mkdir(exist_ok=True)
             Path("dump", name).write_text("new")
-        make("seed 2").restore(pid)
+        make("seed=2").restore(pid)
 
     real = {name: getattr(os, name) for name in ("replace", "unlink", "rmdir")}
     for steps in range(100):
@@ -172,7 +172,7 @@ def test_killed_at_any_step_it_goes_on_with_either_options(unit, stage, monkeypa
                 pass
         again = make(wanted)
         again.recall(pid)
-        if wanted == "seed 1":
+        if wanted == "seed=1":
             assert again.state().startswith("done"), steps
             assert {p: t for p, t in contents().items() if "/." not in p} == old, steps
             continue
@@ -290,6 +290,35 @@ def test_a_corpus_counts_by_names_sizes_and_times(stage):
     assert stage("state", *words).startswith("done"), "what was made of a corpus stays good without it"
 
 
+def test_a_corpus_behind_links_counts_too(stage):
+    words = ["data", "data", "--corpus", "corpus"]
+    Path("disk/a").mkdir(parents=True)
+    Path("disk/a/1.wav").write_text("x")
+    Path("corpus").mkdir()
+    Path("corpus/linked").symlink_to(Path("disk").resolve())
+    Path("disk/a/round").symlink_to(Path("disk").resolve())
+    stage("begin", *words)
+    stage("end", "data", "data")
+    assert stage("state", *words).startswith("done")
+    Path("disk/a/2.wav").write_text("x")
+    assert stage("state", *words) == "stale: corpus changed"
+
+
+def test_work_that_never_succeeded_is_new(stage):
+    words = ["data", "data", "--corpus"]
+    stage("begin", *words, "nowhere")
+    stage("restore", *words, "nowhere")
+    assert stage("state", *words, "corpus") == "new: what was begun with other options or inputs was never finished"
+
+
+def test_what_changed_is_named(unit, stage):
+    words = ["mix", "other", "--corpus", "here", "--option", "seed=1", "--option", "num_clips=8", "--option", "x=a=b"]
+    stage("begin", *words)
+    stage("end", "mix", "other")
+    words[3], words[7] = "there", "num_clips="
+    assert stage("state", *words) == "stale: inputs: here -> there, num_clips: 8 -> nothing"
+
+
 def test_a_corpus_of_many_files_is_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(STAGE.parent)
     from unit import listing
@@ -329,7 +358,7 @@ def test_a_unit_that_another_process_works_on_is_refused(unit):
     other = subprocess.Popen(["sleep", "60"])
     try:
         unit.begin("--force", "--pid", str(other.pid))
-        assert f"process {other.pid} is at work on mix" in unit.begin(code=1)
+        assert f"process {other.pid} is at work on mix" in unit.begin(code=4)
     finally:
         other.kill()
         other.wait()

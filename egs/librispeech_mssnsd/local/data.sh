@@ -39,8 +39,7 @@ $0: these folders are not there:
 $missing
 Give the place of the corpora by one of
   ./run.sh with these options
-  export LIBRISPEECH=DIR MSSNSD=DIR
-  : "\${LIBRISPEECH:=DIR}" "\${MSSNSD:=DIR}" in conf/local.conf
+  export LIBRISPEECH=DIR MSSNSD=DIR, or the lines LIBRISPEECH=DIR and MSSNSD=DIR in conf/local.conf
 or fetch them into downloads/ (24 GB of archives, 50 GB with what is in them; it can be interrupted):
   local/download.sh --download true
 
