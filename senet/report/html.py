@@ -258,7 +258,7 @@ def _training(system):
         return {"system": system.name, "damaged": True}
     if not records:
         return None
-    x = Axis([0, *steps, *validated], ticks=4, margin=0)
+    x = Axis([0, *steps, *validated], ticks=4, margin=0.02)
     # The first losses may be so large that all that follows would be a flat line.
     y = Axis([*(np.nanquantile(losses, [0, 0.98]) if losses else ()), *means[1:], *valid_losses], margin=0.06)
     best = min(valid, key=lambda r: r["loss"], default=None)
@@ -351,11 +351,12 @@ def _utterance(comparison, utt, place, value, takes):
     label, digits = metrics.label(metric), metrics.find(metric)[0].digits
     of = f"{label} {number(value, digits, bool(comparison.baseline))}"
     over = f" over {comparison.baseline.name}" if comparison.baseline else ""
+    over += ", mean of the systems" if len(comparison.systems) > 1 + bool(comparison.baseline) else ""
     labels = {name: values[i] for name, values in comparison.labels.items() if name != "seconds"}
     heard = [take for _, take in takes if "audio" in take]
     return {
         "utt": utt,
-        "why": f"{_place(place)}: {of}{over} in the mean of the systems",
+        "why": f"{_place(place)}: {of}{over}",
         "labels": {_named(k): f"{v:g}".replace("-", "−") if isinstance(v, float) else v for k, v in labels.items()},
         "seconds": heard[0]["seconds"],
         "shortened": any(take["shortened"] for take in heard),
