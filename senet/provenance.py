@@ -6,14 +6,15 @@ import subprocess
 
 
 def git_state(folder):
-    """Commit, and whether tracked files differ from it; None outside a repository."""
+    """Commit, and whether tracked files but the recipes' results differ from it; None outside a repository."""
 
     def git(*args):
         command = ["git", "-C", str(folder), *args]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)egs/*/RESULTS.md")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return None
 

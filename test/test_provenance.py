@@ -12,11 +12,16 @@ def test_git_state_knows_commit_and_changes(tmp_path):
 
     assert git_state(tmp_path) is None
     git("init")
-    (tmp_path / "file").write_text("1")
-    git("add", "file")
+    page = tmp_path / "egs" / "x" / "RESULTS.md"
+    page.parent.mkdir(parents=True)
+    for file in (tmp_path / "file", page):
+        file.write_text("1")
+    git("add", ".")
     git("commit", "-m", "x")
     clean = git_state(tmp_path)
     assert len(clean["commit"]) == 40 and clean["dirty"] is False
+    page.write_text("2")  # the recipe has run: no change of the code
+    assert git_state(page.parent) == clean
     (tmp_path / "file").write_text("2")
     assert git_state(tmp_path) == {**clean, "dirty": True}
 

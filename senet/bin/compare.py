@@ -14,7 +14,13 @@ def get_parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("expdir", nargs="+", metavar="EXP", help="experiment folders, from any recipes: exp/*")
+    parser.add_argument(
+        "expdir",
+        nargs="*",
+        metavar="EXP",
+        help="experiment folders, from any recipes: exp/*; without any, the page says what was not run and what others "
+        "published",
+    )
     parser.add_argument(
         "--out",
         nargs="+",
@@ -57,7 +63,10 @@ def main(argv=None):
     left_out = []
     entries = published.read_published(published_path, left_out) if published_path else []
     not_trained = configs_without_experiment(out[0], args.expdir)
-    report = comparison.compare(args.expdir, args.baseline, entries, not_trained)
+    if args.expdir:
+        report = comparison.compare(args.expdir, args.baseline, entries, not_trained)
+    else:
+        report = comparison.Report([], [], None, entries, not_trained)
     report.left_out += left_out
     title = f"Results of {out[0].resolve().parent.name}"
     for path in out:
@@ -85,10 +94,16 @@ def write(f, kind, title, report, args):
 
 
 def configs_without_experiment(out, expdirs):
-    """Training configurations beside the page that no experiment is called after."""
-    names = [Path(expdir).resolve().name for expdir in expdirs]
-    configs = sorted(path.stem for path in (out.parent / "conf").glob("train*.yaml"))
-    return [c for c in configs if not any(name == c or name.startswith(f"{c}_") for name in names)]
+    """Training configurations beside the page that no experiment below its folder is called after.
+
+    An experiment is that of the longest name that begins its own: train_a_b_tag is train_a_b's, not train_a's.
+    """
+    here = out.parent.resolve()
+    paths = [path for path in (Path(expdir).resolve() for expdir in expdirs) if path.is_relative_to(here)]
+    configs = sorted(path.stem for path in (here / "conf").glob("train*.yaml"))
+    fitting = ([c for c in configs if f"{path.name}_".startswith(f"{c}_")] for path in paths)
+    trained = {max(found, key=len) for found in fitting if found}
+    return [c for c in configs if c not in trained]
 
 
 if __name__ == "__main__":

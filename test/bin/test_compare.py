@@ -128,6 +128,23 @@ def test_records_and_what_was_not_run(recipe):
         assert fact in page
 
 
+def test_an_experiment_stands_for_the_configuration_that_it_is_called_after(recipe, tmp_path):
+    for name in ("train_worse_x", "train_worse_x_y"):
+        (recipe / "conf" / f"{name}.yaml").write_text("")
+    shutil.copytree(recipe / "exp" / "train_half", tmp_path / "other" / "exp" / "train_never")
+    argv = [*map(str, recipe.glob("exp/*")), str(tmp_path / "other" / "exp" / "train_never")]
+    compare.main([*argv, "--out", "RESULTS.md"])
+    listed = (recipe / "RESULTS.md").read_text().partition("## Not run here\n\n")[2].partition("\n\n")[0]
+    assert listed.splitlines() == [f"- {n}: not trained" for n in ("train_never", "train_worse", "train_worse_x_y")]
+
+
+def test_without_experiments_the_page_says_what_was_not_run(recipe):
+    compare.main(["--out", str(recipe / "RESULTS.md")])
+    page = (recipe / "RESULTS.md").read_text()
+    assert "## Not run here\n\n- train_half: not trained\n- train_never: not trained\n" in page
+    assert "|" not in page
+
+
 class TestLastCheckpoints:
     STEPS = (100, 200, 300)
 
