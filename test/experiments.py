@@ -9,6 +9,7 @@ from senet import metrics
 from senet.data.audio import write_wav
 from senet.data.scp import Scp, write_table
 from senet.files import write_json
+from senet.report.numbers import plain
 from senet.report.statistics import mean_interval
 
 RATE = 16000
@@ -93,12 +94,9 @@ def _keys_digest(root, utts):
 
 def _summary(name, values, reasons):
     scored = values[np.isfinite(values)]
-    mean = mean_interval(scored)
     return {
-        "mean": mean.mean,
-        "interval": [mean.low, mean.high],
-        "n": mean.n,
-        "std": float(scored.std(ddof=1)),
+        **plain(mean_interval(scored)),
+        "std": float(scored.std(ddof=1)) if len(scored) > 1 else None,
         "failed": len(values) - len(scored),
         "reasons": reasons,
         "version": metrics.find(name)[0].version,
