@@ -179,6 +179,8 @@ def _breakdown(said, metric, systems, compared):
     """A table of the groups and, where these are ordered, curves over them."""
     by, name = said["by"], metric["name"]
     groups = said["groups"]
+    if by in _NUMERIC:
+        groups = [g | {"label": g["label"].replace("-", "−")} for g in groups]
     shown = sorted(sorted(groups, key=lambda g: -g["n"])[:_MOST_GROUPS], key=groups.index)
     largest = max((abs(d["mean"]) for g in groups for d in _of(g, "differences", compared, name).values()), default=0)
     sign = -1 if metric["lower_is_better"] else 1
