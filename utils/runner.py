@@ -40,10 +40,12 @@ class Line:
         name: the identifier (``JOB``), or None for a single job.
         tasks: the indices; ``range(1, 2)`` for a single job.
         log, words: the log file and the command, the identifier still in them.
+        passed: the options with a single dash, as words: they are for the scheduler's submit command.
     """
 
-    def __init__(self, options, name, tasks, log, words):
+    def __init__(self, options, name, tasks, log, words, passed=()):
         self.options, self.name, self.tasks, self.log, self.words = options, name, tasks, log, words
+        self.passed = list(passed)
 
     def number(self, option, default=None):
         """Value of a numeric option."""
@@ -87,7 +89,7 @@ def parse(argv):
     Raises:
         UsageError: names the wrong word and what was expected.
     """
-    args, options, name, tasks = list(argv), {}, None, range(1, 2)
+    args, options, passed, name, tasks = list(argv), {}, [], None, range(1, 2)
     while args:
         if args[0].startswith("-") and args[0].strip("-"):
             option = args[0].lstrip("-").replace("-", "_")
@@ -100,7 +102,10 @@ def parse(argv):
                 raise UsageError(f"option {args[0]} takes a whole number, not '{value}'")
             if option == "max_jobs_run":  # may be given twice, as by cmd.sh and by the caller: the smallest wins
                 value = min(value, options.get(option, value), key=int)
-            options[option] = value
+            if args[0].startswith("--") or option == "max_jobs_run":
+                options[option] = value
+            else:
+                passed += args[: 1 + count]
             del args[: 1 + count]
         elif re.fullmatch(r"[A-Za-z_]\w*=[\d:]*", args[0]):
             match = re.fullmatch(r"(\w+)=(\d+)(?::(\d+))?", args[0])
@@ -113,7 +118,7 @@ def parse(argv):
             break
     if len(args) < 2:
         raise UsageError("expected a log file and a command after the options")
-    line = Line(options, name, tasks, args[0], args[1:])
+    line = Line(options, name, tasks, args[0], args[1:], passed)
     if len(tasks) > 1 and line.log_of(1) == line.log_of(2):
         raise UsageError(f"{len(tasks)} jobs would write one log: put {name} into '{args[0]}', as in log.{name}.txt")
     here = os.getcwd()
@@ -166,14 +171,14 @@ def report(program, line, failed, shown=10):
     """Say on stderr which tasks failed and why.
 
     Args:
-        failed: {index: (code, signal)}, signal 0 when there was none.
+        failed: {index: (code, signal)}, signal 0 when there was none; a third item, if there is one, says why.
     """
     logs = line.substitute(line.log, "*")
     count = f"{len(failed)} / {len(line.tasks)}" if len(line.tasks) > 1 else "job"
     say = [f"{program}: {count} failed, log is in {logs if len(line.tasks) > 1 else line.log_of(line.tasks[0])}"]
     for index in sorted(failed)[:shown]:
-        code, signal = failed[index]
-        how = f"signal {signal}" if signal else f"code {code}"
+        code, signal, *why = failed[index]
+        how = ", ".join([f"signal {signal}" if signal else f"code {code}", *why])
         say.append(f"  task {index}: {how}, log {line.log_of(index)}")
     if len(failed) > shown:
         say.append(f"  and {len(failed) - shown} more: {' '.join(map(str, sorted(failed)[shown:]))}")
@@ -183,7 +188,7 @@ def report(program, line, failed, shown=10):
     if "SENET_LOG_SHOWN" not in os.environ:
         say += [f"last lines of {line.log_of(first)}:", *(f"  | {text}" for text in tail)]
     hints = [hint for text, hint in HINTS if any(text in t for t in output)]
-    if any(code == 137 or signal == 9 for code, signal in failed.values()) or any("Killed" in t for t in output):
+    if any(code == 137 or signal == 9 for code, signal, *_ in failed.values()) or any("Killed" in t for t in output):
         hints.append(KILLED_HINT)
     say += [f"hint: {hint}" for hint in hints]
     if line.name is None and re.search("JOB", line.log):
