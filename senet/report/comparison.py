@@ -237,7 +237,8 @@ def compare(paths, baseline=None, published=(), not_trained=()):
     names = sorted({name for system in systems for name in system.results})
     comparisons = [Comparison(name, systems, baseline or NOISY) for name in names]
     compared = [c for c in comparisons if c.systems]
-    left_out = [reason for c in comparisons if not c.systems for reason in c.left_out]
+    left_out = [reason for system in systems for reason in system.problems]
+    left_out += [reason for c in comparisons if not c.systems for reason in c.left_out]
     left_out += [reason for s in systems for name, reason in s.damaged.items() if name not in names]
     if not compared:
         raise UserError("nothing is left to compare: " + "; ".join(left_out))

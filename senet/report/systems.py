@@ -21,17 +21,19 @@ class System:
         results: {test set: Result}.
         series: {test set: {step: Result}} of the last checkpoints, each scored for itself (se.sh --score_checkpoints).
         damaged: {test set: reason} of results that cannot be read.
+        problems: reasons why other things in the folder cannot.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self.name = self.path.resolve().name
         self.is_noisy = self.name == NOISY
+        self.results, self.damaged, self.problems = {}, {}, []
         record = self.path / "record.json"
-        self.record = results.read_json(record, "train again (stage train)") if record.exists() else {}
-        self.config = _read_config(self.path / "config.yaml")
+        hint = "the report does without it; training (stage train) writes it"
+        self.record = self._tried(lambda: results.read_json(record, hint) if record.exists() else {})
+        self.config = self._tried(lambda: _read_config(self.path / "config.yaml"))
         self.trained = (self.path / "checkpoints").is_dir()
-        self.results, self.damaged = {}, {}
         for path in sorted(self.path.glob("enhanced_*/summary.json")):
             try:
                 result = results.Result(path.parent)
@@ -39,7 +41,16 @@ class System:
                 self.damaged[path.parent.name.removeprefix("enhanced_")] = str(error)
             else:
                 self.results[result.test_set] = result
-        self.series = self._read_series()
+        self.series = self._tried(self._read_series)
+
+    def _tried(self, read):
+        """What ``read()`` gives, or nothing and a noted problem."""
+        try:
+            return read()
+        except UserError as error:
+            logging.error("%s", error)
+            self.problems.append(str(error))
+            return {}
 
     def _read_series(self):
         found = {}
@@ -56,10 +67,12 @@ def _read_config(path):
     if not path.exists():
         return {}
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        logging.warning("%s: damaged, not YAML; the report does without it", path)
-        return {}
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: damaged, not YAML; the report does without it; training (stage train) writes it")
+    return found
 
 
 def read_systems(paths):

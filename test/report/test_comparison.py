@@ -218,6 +218,15 @@ class TestRefusals:
         assert found["breakdowns"] and len(names(found)) == 3  # another system's table has them, too
         assert "half written" in caplog.text
 
+    @pytest.mark.parametrize("name", ["record.json", "config.yaml", "checkpoints/index.json"])
+    def test_a_damaged_record_is_said_and_its_scores_are_compared(self, folders, name):
+        (folders[1] / name).parent.mkdir(exist_ok=True)
+        (folders[1] / name).write_text("{")
+        report = comparison.compare(folders).as_dict()
+        assert len(names(report["test_sets"][0])) == 3
+        (reason,) = report["left_out"]
+        assert f"train_gagnet/{name}: damaged" in reason
+
     def test_a_set_of_which_nothing_is_left_is_told_apart_from_those_that_are_compared(self, folders, tmp_path):
         make_experiments(tmp_path, n=20, test_set="other", systems={"train_gagnet": 1})
         (folders[1] / "enhanced_other" / "scores" / "stoi").unlink()
