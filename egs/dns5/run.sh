@@ -9,11 +9,23 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 dns5=${DNS5:-downloads}
 local_args= # further options for local/download.sh and local/data.sh, such as "--corpora all"
+test_sets=  # default: test_synth, and those of the official development sets that are in DIR/V5_dev_testset
+metrics="dnsmos_sig dnsmos_bak dnsmos_ovrl dnsmos_p808 pesq_wb stoi si_sdr dnsmos_sig_raw dnsmos_bak_raw dnsmos_ovrl_raw"
 parse_options_known_only=true
 . "$SENET_ROOT/utils/parse_options.sh"
 export DNSMOS_DIR=${DNSMOS_DIR:-$dns5/dnsmos}
 
-exec se.sh --train_set train --valid_set valid --test_sets test_synth --online true --sample_rate 16000 \
-  --train_config conf/train_tfgridnet_dl.yaml \
-  --metrics "dnsmos_sig dnsmos_bak dnsmos_ovrl dnsmos_p808 pesq_wb stoi si_sdr" \
+if [ -z "$test_sets" ]; then
+  test_sets=test_synth
+  found=$(find -L "$dns5/V5_dev_testset" -maxdepth 3 -type d -name noisy 2> /dev/null || true)
+  [[ $found != *Track1_Headset/noisy* ]] || test_sets+=" dev_headset"
+  [[ $found != *Track2_Speakerphone/noisy* ]] || test_sets+=" dev_speakerphone"
+fi
+if [[ $metrics == *dnsmos* && $local_args != *dnsmos* && ! -f $DNSMOS_DIR/DNSMOS/sig_bak_ovr.onnx ]]; then
+  echo "run.sh: DNSMOS is not computed without its models, which are not in $DNSMOS_DIR (\$DNSMOS_DIR);" \
+    "local/download.sh --download true --part dnsmos fetches them (2.5 MB)" >&2
+fi
+
+exec se.sh --train_set train --valid_set valid --test_sets "$test_sets" --online true --sample_rate 16000 \
+  --train_config conf/train_tfgridnet_dl.yaml --metrics "$metrics" \
   --corpus "${dns5@Q}" --local_args "--dns5 ${dns5@Q} $local_args" "$@"

@@ -2,8 +2,9 @@
 
 ``dnsmos_sig``, ``_bak``, ``_ovrl`` (speech, background, overall, as in P.835) and ``dnsmos_p808`` are the DNS
 Challenge's; ``pdnsmos_*`` have the personalised model, which takes other talkers for noise; ``*_raw`` are a network's
-outputs before the polynomial that maps them to ratings. The models see pieces of 9.01 s, one every second; shorter
-recordings are repeated. The level matters: score files as they were written.
+outputs before the polynomial that maps them to ratings (P.808 has none), from the same run of the network. The models
+see pieces of 9.01 s, one every second; shorter recordings are repeated. The level matters: score files as they were
+written.
 
 In the official script, rounding makes the pieces that begin at 7 to 23 s and 119 to 122 s a sample too short, and it
 passes over them; so do the scores here, for they would not be comparable otherwise. ``*_exact`` take them all; below
@@ -79,6 +80,10 @@ dnsmos_sig, dnsmos_bak, dnsmos_ovrl = _p835("dnsmos", "", "DNSMOS", P835)
 dnsmos_sig_raw, dnsmos_bak_raw, dnsmos_ovrl_raw = _p835("dnsmos", "_raw", "DNSMOS", P835, mapped=False)
 dnsmos_sig_exact, dnsmos_bak_exact, dnsmos_ovrl_exact = _p835("dnsmos", "_exact", "DNSMOS", P835, exact=True)
 pdnsmos_sig, pdnsmos_bak, pdnsmos_ovrl = _p835("pdnsmos", "", "pDNSMOS", PERSONALISED)
+pdnsmos_sig_raw, pdnsmos_bak_raw, pdnsmos_ovrl_raw = _p835("pdnsmos", "_raw", "pDNSMOS", PERSONALISED, mapped=False)
+pdnsmos_sig_exact, pdnsmos_bak_exact, pdnsmos_ovrl_exact = _p835(
+    "pdnsmos", "_exact", "pDNSMOS", PERSONALISED, exact=True
+)
 dnsmos_p808 = _score("dnsmos_p808", "DNSMOS P.808", P808, lambda est, sample_rate: p808(est, sample_rate, False))
 dnsmos_p808_exact = _score(
     "dnsmos_p808_exact", "DNSMOS P.808 exact", P808, lambda est, sample_rate: p808(est, sample_rate, True)
@@ -142,9 +147,13 @@ def model_path(model):
     """Where a model is; Undefined where it cannot be used."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise Undefined("not computed: onnxruntime is not installed")
-    path = Path(os.environ.get("DNSMOS_DIR") or "downloads/dnsmos").resolve() / model
+    folder = Path(os.environ.get("DNSMOS_DIR") or "downloads/dnsmos")
+    path = folder.resolve() / model
     if not path.exists():
-        raise Undefined(f"not computed: {model} is missing below DNSMOS_DIR (default downloads/dnsmos)")
+        raise Undefined(
+            f"not computed: {model} is missing; it is not in {folder} (DNSMOS_DIR). In egs/dns5, "
+            "local/download.sh --download true --part dnsmos fetches it"
+        )
     if _digest(path) != SHA256[model]:
         raise Undefined(f"not computed: {model} is not the official file (SHA-256)")
     return path
@@ -155,7 +164,7 @@ def _made_with(model):
     try:
         model_path(model)
     except Undefined as undefined:
-        return str(undefined)
+        return str(undefined).partition(";")[0]  # wherever it was looked for
     return f"onnxruntime {importlib.metadata.version('onnxruntime')} {Path(model).stem} {SHA256[model][:8]}"
 
 

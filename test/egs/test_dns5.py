@@ -371,5 +371,24 @@ def test_all_stages_from_the_server_to_the_table(corpus, server, tmp_path):
     assert len(Scp(tmp_path / "dump" / "raw" / "train" / "noise1.scp")) == 6, printed
 
 
+def test_what_dev_sets_are_there_is_scored_and_missing_models_are_told_at_the_start(corpus, tmp_path):
+    (tmp_path / "downloads").mkdir()
+    told = f"DNSMOS is not computed without its models, which are not in {tmp_path}/no_models"
+    printed = run_recipe(tmp_path, "--list")
+    assert told in printed and "local/download.sh --download true --part dnsmos" in printed
+    assert "dump/raw/test_synth" in printed and "dump/raw/dev_" not in printed
+    shutil.copytree(corpus / "V5_dev_testset", tmp_path / "downloads" / "V5_dev_testset" / "V5_dev_testset")
+    assert told not in run_recipe(tmp_path, "--list", "--metrics", "stoi")
+    (tmp_path / "no_models" / "DNSMOS").mkdir(parents=True)
+    (tmp_path / "no_models" / "DNSMOS" / "sig_bak_ovr.onnx").write_bytes(b"a model")
+    printed = run_recipe(tmp_path, "--list")
+    assert "DNSMOS is not computed" not in printed
+    assert "dump/raw/dev_headset" in printed and "dump/raw/dev_speakerphone" in printed
+    assert "dump/raw/dev_" not in run_recipe(tmp_path, "--list", "--test_sets", "test_synth")
+
+
 def test_published_scores_are_readable():
-    assert {entry["system"] for entry in read_published(RECIPE / "published.yaml")} >= {"noisy", "TF-GridNet-PL"}
+    published = read_published(RECIPE / "published.yaml")
+    assert {entry["system"] for entry in published} >= {"noisy", "TF-GridNet-PL"}
+    of_dns1 = {entry["metric"] for entry in published if entry["test_set"].startswith("dns1")}
+    assert of_dns1 == {"pesq_wb", "pesq_nb_raw", "stoi", "si_sdr_with_mean"}  # as those tables have them

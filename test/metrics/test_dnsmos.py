@@ -43,6 +43,17 @@ class TestWithTheModels:
         names = ("dnsmos_sig_raw", "dnsmos_bak_raw", "dnsmos_ovrl_raw")
         assert scores(vectors[0], names) == pytest.approx([2.8489, 1.5534, 1.6952], abs=0.002)
 
+    def test_the_personalised_scores_are_a_polynomial_of_its_raw_outputs(self, models, vectors):
+        sig, bak, ovrl = scores(vectors[0], ("pdnsmos_sig_raw", "pdnsmos_bak_raw", "pdnsmos_ovrl_raw"))
+        expected = (
+            -0.01019296 * sig**3 + 0.02751166 * sig**2 + 1.19576786 * sig - 0.24348726,
+            -0.04976499 * bak**3 + 0.44276479 * bak**2 - 0.1644611 * bak + 0.96883132,
+            -0.00533021 * ovrl**3 + 0.005101 * ovrl**2 + 1.18058466 * ovrl - 0.11236046,
+        )
+        for suffix in ("", "_exact"):  # of ten seconds there is one piece
+            names = [f"pdnsmos_{part}{suffix}" for part in ("sig", "bak", "ovrl")]
+            assert scores(vectors[0], names) == pytest.approx(expected, abs=1e-6)
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
@@ -76,10 +87,11 @@ class TestWithTheModels:
         assert (len(official), len(every)) == (7, 8)
         assert np.array_equal(official, every[:7])
 
-    def test_one_pass_of_the_network_for_all_three(self, models, vectors, monkeypatch):
+    def test_one_pass_of_the_network_for_all_scores_and_raw_outputs(self, models, vectors, monkeypatch):
         calls, run = [], dnsmos._run
         monkeypatch.setattr(dnsmos, "_run", lambda path, x: calls.append(path.name) or run(path, x))
-        scores(0.99 * vectors[0])
+        raw = ("dnsmos_sig_raw", "dnsmos_bak_raw", "dnsmos_ovrl_raw")
+        scores(0.99 * vectors[0], (*SCORES, *raw))
         assert calls == ["sig_bak_ovr.onnx", "model_v8.onnx"]
 
     def test_level_matters(self, models, vectors):
@@ -134,10 +146,17 @@ class TestWithoutThem:
         monkeypatch.setenv("DNSMOS_DIR", str(tmp_path))
         value, reason = metrics.compute(name, vectors[0], None, FS)
         assert np.isnan(value)
-        assert reason.startswith("not computed: ") and reason.endswith(
-            ".onnx is missing below DNSMOS_DIR (default downloads/dnsmos)"
-        )
-        assert metrics.find(name)[0].version == f"1 {reason}"
+        missing, _, advice = reason.partition("; ")
+        assert missing.startswith("not computed: ") and missing.endswith(".onnx is missing")
+        assert advice.startswith(f"it is not in {tmp_path} (DNSMOS_DIR)") and "--download true --part dnsmos" in advice
+        assert metrics.find(name)[0].version == f"1 {missing}"  # the same wherever it was looked for
+
+    def test_the_default_folder_is_named(self, vectors, monkeypatch, tmp_path):
+        pytest.importorskip("onnxruntime")
+        monkeypatch.delenv("DNSMOS_DIR", raising=False)
+        monkeypatch.chdir(tmp_path)
+        reason = metrics.compute("dnsmos_sig", vectors[0], None, FS)[1]
+        assert "sig_bak_ovr.onnx is missing; it is not in downloads/dnsmos (DNSMOS_DIR)" in reason
 
     def test_no_onnxruntime(self, vectors, monkeypatch):
         monkeypatch.setattr(dnsmos.importlib.util, "find_spec", lambda name: None)
