@@ -201,7 +201,7 @@ def find(name):
     if name.endswith("i") and name[:-1] in metrics:
         return metrics[name[:-1]], True
     near = difflib.get_close_matches(name, metrics, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f"; did you mean '{near[0]}'?" if near else "."
     raise UserError(
         f"there is no metric '{name}'{hint} Known: {', '.join(metrics)}; "
         "add 'i' for the improvement over the noisy input, such as 'snri'"
