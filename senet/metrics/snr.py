@@ -39,7 +39,7 @@ def si_sdr_with_mean(est, ref, sample_rate):
 
 
 def scale_invariant_ratio(est, ref):
-    """Energy of the estimate's projection on the reference over that of the rest, in dB (eq. 5 of the source).
+    """Energy of the estimate's projection on the reference over that of the rest, in dB.
 
     The two constants keep the ratio finite and are added to sums over the whole signal, so the value does not depend
     on its length.

@@ -6,8 +6,8 @@ the tests hold against these; two habits of it are mended here: it returns 1e-5 
 ESTOI adds noise from NumPy's global generator, which decides the value where the estimate is digital silence: here
 such a part has no correlation with anything, which is that value's mean.
 
-Sources: Taal, Hendriks, Heusdens and Jensen, IEEE TASLP 19(7), 2011 (STOI, eq. 1 to 6); Jensen and Taal, IEEE/ACM
-TASLP 24(11), 2016 (ESTOI, eq. 1 to 8).
+Sources: Taal, Hendriks, Heusdens and Jensen, IEEE TASLP 19(7), 2011 (STOI); Jensen and Taal, IEEE/ACM TASLP 24(11),
+2016 (ESTOI).
 """
 
 import functools
@@ -29,13 +29,13 @@ BLOCK = 64  # frames, or blocks of frames, computed together: they fit a cache
 
 @metric("STOI", revision=2)
 def stoi(est, ref, sample_rate):
-    """Short-time objective intelligibility; undefined for less than 0.4 s of speech in the reference."""
+    """Short-time objective intelligibility, about 0 to 1; any rate, at least 0.4 s of speech in the reference."""
     return _mean(_correlations, envelopes(est, ref, sample_rate))
 
 
 @metric("ESTOI", revision=2)
 def estoi(est, ref, sample_rate):
-    """Extended STOI, for noise whose level changes; undefined for less than 0.4 s of speech in the reference."""
+    """Extended STOI, for noise whose level changes, about 0 to 1; any rate, at least 0.4 s of speech."""
     return _mean(_spectral_correlations, envelopes(est, ref, sample_rate))
 
 

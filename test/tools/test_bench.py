@@ -49,3 +49,20 @@ def test_the_loader_is_timed_against_other_ways_and_its_memory_measured(tmp_path
     assert ways["bytes_per_item"] > 64000 and ways["senet"]["ratio"] == 1 and ways["dns"]["processor_ms"] > 0
     done = bench("loader.py", "--sources", 3000)
     assert done.returncode == 0 and "3000 recordings in each set: opened in" in done.stdout
+
+
+def test_scoring_is_timed_against_a_plain_script_that_finds_the_same(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = bench("scoring.py", "--utterances", 2, "--json", figures)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(figures.read_text())
+    assert told["utterances"] == 2 and 0 < told["outside"] < 1 and told["difference"]["pesq_wb"] == 0
+    assert set(told["seconds"]) == {"plain", "senet, 1 process", "senet, 2 processes"}
+
+
+def test_a_comparison_is_timed_against_a_loop_of_bootstraps(tmp_path):
+    figures = tmp_path / "figures.json"
+    done = bench("compare.py", "--sizes", 300, "--systems", 2, "--columns", 2, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(figures.read_text())
+    assert row["utterances"] == 300 and row["ratio"] > 0 and row["compare"]["peak_mb"] > 50
