@@ -142,6 +142,18 @@ def test_a_log_that_lacks_utterances_is_not_used_and_named(archives, corpus, tmp
     assert not (tmp_path / "data" / "tt_2spk" / "utt2snr").exists()
 
 
+def test_logs_are_found_where_links_lead_may_be_there_twice_and_end_in_blank_lines(archives, corpus, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    log = (archives / "logfiles" / "log_testset.txt").read_text()
+    (tmp_path / "elsewhere" / "log_testset.txt").write_text(log + "\n\n")
+    (corpus / "logfiles").symlink_to(tmp_path / "elsewhere")
+    (corpus / "log_testset.txt").write_text(log)
+    (corpus / "round").symlink_to(corpus)
+    status, output = stage1(corpus, tmp_path / "data")
+    assert status == 0, output
+    assert set(read_table(tmp_path / "data" / "tt_2spk" / "utt2noise").values()) == {"bus"}
+
+
 def resampled(corpus, rate, channels=1):
     from senet.dsp.resample import resample
 
@@ -177,7 +189,11 @@ CLEAN = "clean_testset_wav/p232_012.wav"
 @pytest.mark.parametrize(
     "fault, message",
     [
-        (lambda c: shutil.rmtree(c / "clean_testset_wav"), "no recordings in a folder 'clean_testset_wav'"),
+        (
+            lambda c: shutil.rmtree(c / "clean_testset_wav"),
+            "no recordings in a folder 'clean_testset_wav', at any depth (found: clean_trainset_28spk_wav 8, "
+            "noisy_trainset_28spk_wav 8, clean_testset_wav 0, noisy_testset_wav 4)",
+        ),
         (lambda c: (c / CLEAN).unlink(), "has no 'p232_012' in clean_testset_wav (3 clean files, 4 noisy ones)"),
         (
             lambda c: (c / CLEAN).write_bytes((c / CLEAN).read_bytes()[:50000]),
@@ -200,6 +216,17 @@ CLEAN = "clean_testset_wav/p232_012.wav"
         ),
         (lambda c: shutil.copy(c / CLEAN, c / "clean_testset_wav/a copy.wav"), "a copy.wav: not a name of the corpus"),
         (lambda c: (c / "log_testset.txt").write_text("p232_001 bus\n"), "log_testset.txt:1: 'p232_001 bus' is not"),
+        (
+            lambda c: (c / "log_testset.txt").write_bytes(b"p232_001 caf\xe9 2.5\n"),
+            "log_testset.txt: is not UTF-8 text",
+        ),
+        (
+            lambda c: [
+                (c / where / "log_testset.txt").write_text(f"p232_001 {noise} 2.5\n")
+                for where, noise in (("clean_testset_wav", "bus"), ("noisy_testset_wav", "cafe"))
+            ],
+            "noisy_testset_wav/log_testset.txt:1: 'p232_001 cafe 2.5', but ",
+        ),
     ],
 )
 def test_an_incomplete_corpus_is_refused(corpus, tmp_path, fault, message):
@@ -211,7 +238,8 @@ def test_an_incomplete_corpus_is_refused(corpus, tmp_path, fault, message):
 
 def test_a_part_of_the_corpus_is_refused_unless_asked_for(corpus, tmp_path):
     status, output = stage1(corpus, tmp_path / "data", counts="published")
-    assert status == 1 and "4 pairs for tr_26spk, expected 10802" in output and "--counts any" in output
+    assert status == 1 and "4 pairs for tr_26spk, expected 10802, of the folders clean_trainset_28spk_wav" in output
+    assert "noisy_trainset_28spk_wav 8, clean_testset_wav 4" in output and "--counts any" in output
 
 
 def test_a_missing_corpus_is_explained(tmp_path):

@@ -7,6 +7,7 @@ DATADIR/data_card.md.
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections import Counter
@@ -63,11 +64,13 @@ def main(argv=None):
         "tt_2spk": test,
     }
     for name, pairs in sets.items():
+        folders = FOLDERS["test" if name == "tt_2spk" else "train"]
         expected = PUBLISHED[name] if args.counts == "published" else max(len(pairs), 1)
         if len(pairs) != expected:
             raise UserError(
-                f"{args.corpus_dir}: {len(pairs)} pairs for {name}, expected {expected}; an archive is missing or not "
-                "unpacked whole. To work on a part of the corpus: --local_args '--counts any'"
+                f"{args.corpus_dir}: {len(pairs)} pairs for {name}, expected {expected}, of the folders "
+                f"{' and '.join(folders)} ({_counts(found)}, at any depth); an archive is missing or not unpacked "
+                "whole. To work on a part of the corpus: --local_args '--counts any'"
             )
     labels = read_logs(args.corpus_dir)
     rows = [write_pairs(args.datadir / name, pairs, labels, args.nj) for name, pairs in sets.items()]
@@ -99,8 +102,8 @@ def pair_up(corpus_dir, names, found):
     for name in names:
         if not found[name]:
             raise UserError(
-                f"{corpus_dir}: no recordings in a folder '{name}', at any depth; unpack that archive there "
-                "(local/data.sh --help says where to get it), or give another --corpus_dir"
+                f"{corpus_dir}: no recordings in a folder '{name}', at any depth (found: {_counts(found)}); unpack "
+                "that archive there (local/data.sh --help says where to get it), or give another --corpus_dir"
             )
     for utt in sorted(clean.keys() ^ noisy.keys()):
         path, other = (clean[utt], names[1]) if utt in clean else (noisy[utt], names[0])
@@ -111,17 +114,50 @@ def pair_up(corpus_dir, names, found):
     return {utt: (noisy[utt], clean[utt]) for utt in sorted(clean)}
 
 
+def _counts(found):
+    return ", ".join(f"{name} {len(files)}" for name, files in found.items())
+
+
+def find_logs(corpus_dir):
+    """The log files, sorted; links are followed, as to the audio."""
+    logs, seen = [], set()
+    for here, folders, files in os.walk(corpus_dir, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        logs += [Path(here, name) for name in LOGS if name in files]
+    return sorted(logs)
+
+
 def read_logs(corpus_dir):
     """{utterance: (noise type, SNR in dB as text)}, from lines ``utterance noise SNR``."""
-    labels = {}
-    for path in sorted(path for name in LOGS for path in corpus_dir.rglob(name)):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    labels, origin = {}, {}
+    for path in find_logs(corpus_dir):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{path}: is not UTF-8 text; unpack logfiles.zip again, or remove the file: noise and SNR are then "
+                "estimated"
+            ) from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             if not re.fullmatch(r"\S+\s+\S+\s+-?\d+(\.\d+)?\s*", line):
                 raise UserError(
                     f"{path}:{number}: '{line}' is not 'utterance noise SNR', such as 'p232_001 bus 2.5'; mend it, or "
                     "remove the file: noise and SNR are then estimated"
                 )
-            utt, *labels[utt] = line.split()
+            utt, *label = line.split()
+            if labels.setdefault(utt, label) != label:
+                raise UserError(
+                    f"{path}:{number}: '{line.strip()}', but {origin[utt]} has '{' '.join(labels[utt])}'; keep the log "
+                    "file that came with the audio"
+                )
+            origin.setdefault(utt, f"{path}:{number}")
     return labels
 
 
