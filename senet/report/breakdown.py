@@ -7,7 +7,6 @@ import numpy as np
 
 from senet.errors import UserError
 
-MIN_FOR_INTERVAL = 5
 _MAX_VALUES = 8  # so many different numbers are a group each; of more, intervals of numbers are
 _BIN = 5  # width of these, in dB
 _SECONDS = (0, 2, 4, 8, math.inf)

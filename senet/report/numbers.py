@@ -93,8 +93,6 @@ def _group(comparison, label, low, high, index):
     group = {"label": label, "low": low, "high": high, "n": len(index), "scores": {}, "differences": {}}
     for kind, means in zip(("scores", "differences"), comparison.means(index, GROUP_RESAMPLES), strict=True):
         for (system, metric), mean in means.items():
-            if mean.n < breakdown.MIN_FOR_INTERVAL:
-                mean = mean._replace(low=math.nan, high=math.nan)
             group[kind].setdefault(system.name, {})[metric] = plain(mean)
     return group
 

@@ -139,10 +139,11 @@ class TestColumns:
         assert [left.low, left.high] == pytest.approx([alone.low, alone.high], abs=0.06 * (alone.high - alone.low))
 
     def test_in_which_all_or_all_but_one_failed(self):
-        none, one, two = mean_intervals([[math.nan] * 3, [math.nan, 2, math.nan], [1, math.nan, 3]])
+        columns = [[math.nan] * 9, [math.nan, 2, *[math.nan] * 7], [*range(5), *[math.nan] * 4]]
+        none, one, five = mean_intervals(columns)
         assert none.n == 0 and math.isnan(none.mean)
         assert one[0] == 2 and math.isnan(one.low)
-        assert two.low < 2 < two.high
+        assert five.low < 2 < five.high and five.n == 5
 
     def test_far_from_0_lose_no_digits(self):
         x = np.random.default_rng(0).normal(0, 1e-3, 100)
@@ -159,7 +160,8 @@ def test_equal_input_gives_equal_intervals_and_the_seed_matters():
 def test_few_values():
     assert math.isnan(mean_interval([]).mean)
     assert mean_interval([2.5])[0] == 2.5 and math.isnan(mean_interval([2.5]).low)
-    assert mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0, 3)
+    assert mean_interval([1, 2, 3, 4])[0] == 2.5 and math.isnan(mean_interval([1, 2, 3, 4]).low)  # far too short
+    assert mean_interval([2.0] * 5) == (2.0, 2.0, 2.0, 5)
 
 
 def test_block_size_does_not_change_the_result(monkeypatch):
