@@ -1,1 +1,1 @@
-"""Scores into tables: scoring runs, statistics, results of experiments, pages of them."""
+"""Scores into reports: scoring runs, statistics, comparison of experiments, pages and tables."""

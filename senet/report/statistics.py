@@ -2,7 +2,7 @@
 
 Source: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69(4), 2015, for the
 expanded percentile interval: the plain one is too short for few utterances, by about sqrt((n - 1) / n) and by the
-difference between the normal and Student's distribution. Of 20 scores it covers the mean 94 to 95 % of the time, 92 %
+difference between the normal and Student's distribution. Of 20 scores it covers the mean 93 to 95 % of the time, 92 %
 where they are as skewed as an exponential; the bootstrap-t mends that and loses as much where scores have long tails
 or many ties.
 
