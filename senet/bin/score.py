@@ -42,7 +42,9 @@ def get_parser():
         "--enhanced_clean", metavar="SCP", help="wav.scp of the system's output for the clean audio (lowlatency_repo_*)"
     )
     parser.add_argument(
-        "--noisy_scores", metavar="DIR", help="--out of the noisy input's scores; adds paired differences to them"
+        "--noisy_scores",
+        metavar="DIR",
+        help="--out of the noisy input's scores; adds paired differences to them, and improvements are taken to them",
     )
     parser.add_argument(
         "--expected",
@@ -81,7 +83,7 @@ def main(argv=None):
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
     if not args.collect:
-        scoring.score_shards(audio, args.out, names, args.job, args.nj)
+        scoring.score_shards(audio, args.out, names, args.job, args.nj, args.noisy_scores)
     if args.collect or not args.job:
         summary = scoring.collect(audio, args.out, names, args.noisy_scores)
         report(summary)

@@ -34,5 +34,5 @@ def progress(items, total, what, every=10.0):
         now = time.monotonic()
         if now - last >= every:
             rate = done / (now - start)
-            logging.info("%s: %d of %d (%.0f/s, %.0f s left)", what, done, total, rate, (total - done) / rate)
+            logging.info("%s: %d of %d (%.1f/s, %.0f s left)", what, done, total, rate, (total - done) / rate)
             last = now

@@ -99,14 +99,16 @@ class EnhancedSet:
             logging.info("%s: has no references; left out: %s", self.name, " ".join(left_out))
         return [name for name in names if name not in left_out]
 
-    def score(self, i, names, versions, before, known_versions):
+    def score(self, i, names, versions, before, noisy_before):
         """The record of utterance ``i``: its audio's digests, and a value or a reason for each metric.
 
         Args:
             names: of the metrics.
             versions: of the metrics, by name.
-            before, known_versions: the utterance's record of an earlier run, or None, and the versions in that.
+            before: ``(record, versions)`` of an earlier run; the record is None where there is none.
+            noisy_before: the same of the unprocessed input, which improvements then need not score again.
         """
+        known, known_versions = before
         needs = {name: _needs(name) for name in names}
         signals, problems = self._read(i, set().union(*needs.values()))
         est, rate = signals.get("enhanced", (np.zeros(0), 0))
@@ -121,13 +123,20 @@ class EnhancedSet:
             "scores": {},
             "reasons": {},
         }
-        unchanged = {k for k, digest in record["audio"].items() if before and before["audio"].get(k) == digest}
+        unchanged = {k for k, digest in record["audio"].items() if known and known["audio"].get(k) == digest}
         for name in names:
             problem = next((reason for k, reason in problems.items() if k in needs[name]), None)
             if problem:
                 value, reason = None, problem
             elif needs[name] <= unchanged and known_versions.get(name) == versions[name]:
-                value, reason = before["scores"][name], before["reasons"].get(name)
+                value, reason = known["scores"][name], known["reasons"].get(name)
+            elif base := _known_base(name, versions[name], record["audio"], *noisy_before):
+                value, reason = metrics.compute(base, est, ref, rate)
+                noisy = noisy_before[0]
+                if reason is None and base in noisy["reasons"]:
+                    reason = f"noisy input: {noisy['reasons'][base]}"
+                elif reason is None:
+                    value -= noisy["scores"][base]
             else:
                 value, reason = metrics.compute(name, est, ref, rate, *others)
             record["scores"][name] = None if reason else value
@@ -165,6 +174,16 @@ def _needs(name):
     return {"enhanced", *["reference"] * found.reference, *["noisy"] * improvement, *found.also}
 
 
+def _known_base(name, version, audio, noisy, noisy_versions):
+    """The metric that ``name`` is an improvement in, if the record ``noisy`` has the input's own score with it."""
+    found, improvement = metrics.find(name)
+    if not improvement or found.also or noisy is None or noisy_versions.get(found.name) != version:
+        return None
+    scored = noisy["audio"]
+    same = scored.get("enhanced") == audio["noisy"] and scored.get("reference") == audio.get("reference")
+    return found.name if same else None
+
+
 def _fault(x, rate, enhanced_rate):
     if x.ndim > 1:
         return "channels", f"has {x.shape[1]} channels, one expected"
@@ -184,17 +203,23 @@ def _require_same_keys(enhanced, reference):
     raise UserError("; ".join(sentences) + ". Enhance exactly this set (stage enhance), or give its own --ref")
 
 
-def score_shards(audio_set, out, names, job=None, nj=1):
-    """Compute the shards of one job with ``nj`` processes; see the module's docstring."""
+def score_shards(audio_set, out, names, job=None, nj=1, noisy_scores=None):
+    """Compute the shards of one job with ``nj`` processes; see the module's docstring.
+
+    Args:
+        noisy_scores: folder of the unprocessed input's scores of the same set; what is in it is not computed again.
+    """
     versions = {name: metrics.find(name)[0].version for name in names}
     shards = my_shards(len(audio_set), SHARD_SIZE, job)
     known = {}  # what is on the disk of the shards at work
 
     def utterances():
         for shard in shards:
-            known[shard] = header, before = records.previous(_shard_path(out, shard))
+            known[shard] = records.previous(_shard_path(out, shard))
+            noisy = records.previous(_shard_path(noisy_scores, shard)) if noisy_scores else ({}, {})
             for i in range(shard.start, shard.stop):
-                yield i, before.get(audio_set.enhanced.key(i)), header.get("versions", {})
+                utt = audio_set.enhanced.key(i)
+                yield i, *((found.get(utt), header.get("versions", {})) for header, found in (known[shard], noisy))
 
     score = functools.partial(_score, audio_set, names, versions)
     total = sum(shard.stop - shard.start for shard in shards)
@@ -208,8 +233,8 @@ def score_shards(audio_set, out, names, job=None, nj=1):
 
 
 def _score(audio_set, names, versions, item):
-    i, before, known_versions = item
-    return audio_set.score(i, names, versions, before, known_versions)
+    i, before, noisy_before = item
+    return audio_set.score(i, names, versions, before, noisy_before)
 
 
 def _shard_path(out, shard):

@@ -380,6 +380,31 @@ def write_float(path, x):
     soundfile.write(path, x, FS, subtype="FLOAT")
 
 
+def test_the_noisy_input_is_scored_once_for_all_systems(small_set, enhanced, tmp_path, monkeypatch):
+    import pesq
+
+    calls, original = [], pesq.pesq
+    monkeypatch.setattr(pesq, "pesq", lambda *args: calls.append(args) or original(*args))
+    ref = shutil.copytree(small_set, tmp_path / "test")
+    write_wav(ref / "wav" / "spk0-utt2.wav", np.zeros(17600 + 1600), FS)  # has no score, nor has its improvement
+    write_table(ref / "wav.scp", [(utt, ref / "wav" / f"{utt}.wav") for utt in read_table(enhanced)])
+    metrics, noisy = "pesq_wb pesq_wbi", ["--noisy_scores", tmp_path / "noisy"]
+    run_score(ref, tmp_path / "noisy", metrics=metrics)
+    assert len(calls) == 4
+    run_score(ref, tmp_path / "alone", enhanced=enhanced, metrics=metrics)
+    assert len(calls) == 4 + 5 + 4
+    run_score(ref, tmp_path / "beside", *noisy, enhanced=enhanced, metrics=metrics)
+    assert len(calls) == 4 + 5 + 4 + 5
+    shard = "shards/scores.000001.jsonl"
+    assert (tmp_path / "alone" / shard).read_bytes() == (tmp_path / "beside" / shard).read_bytes()
+    assert "noisy input: the estimate is silent" in (tmp_path / "alone" / shard).read_text()
+    del calls[:]
+    write_table(ref / "wav.scp", list(read_table(enhanced).items()))  # now the noisy audio is other than in the folder
+    run_score(ref, tmp_path / "other", *noisy, enhanced=enhanced, metrics=metrics)
+    assert len(calls) == 5
+    assert '"pesq_wbi": 0.0' in (tmp_path / "other" / shard).read_text()
+
+
 class TestBadAudio:
     def score(self, small_set, enhanced, tmp_path, metrics="pesq_wb si_sdr"):
         run_score(small_set, tmp_path / "out", enhanced=enhanced, metrics=metrics)
