@@ -22,16 +22,18 @@ BLOCK = 128  # frames transformed together: they fit a cache
 @metric("LSD", unit="dB", lower_is_better=True, digits=2)
 def lsd(est, ref, sample_rate):
     """Log-spectral distance in dB, 0 (equal spectra) to about 50; any rate, at least 32 ms. It sees the level."""
-    clean, enhanced = (_powers(x, sample_rate) for x in (ref, est))
-    loudest = clean.max()
+    loudest = max(block.max() for block in _powers(ref, sample_rate))
     if loudest == 0:
         raise Undefined("the reference is silent")
-    clean, enhanced = (10 * np.log10(np.maximum(x, loudest * 10 ** (-RANGE / 10))) for x in (clean, enhanced))
-    return np.sqrt(((clean - enhanced) ** 2).mean(axis=1)).mean()
+    distances = []
+    for powers in zip(_powers(est, sample_rate), _powers(ref, sample_rate), strict=True):
+        enhanced, clean = (10 * np.log10(np.maximum(x, loudest * 10 ** (-RANGE / 10))) for x in powers)
+        distances.append(np.sqrt(((enhanced - clean) ** 2).mean(axis=1)))
+    return np.concatenate(distances).mean()
 
 
 def _powers(x, sample_rate):
-    """Of each frame and bin: (T, F)."""
+    """Of each frame and bin (t, F), BLOCK frames at a time."""
     from scipy import fft, signal
 
     size, hop = round(FRAME * sample_rate), round(HOP * sample_rate)
@@ -39,5 +41,6 @@ def _powers(x, sample_rate):
         raise Undefined(f"shorter than {FRAME} s")
     window = signal.windows.hann(size, sym=False)
     frames = np.lib.stride_tricks.sliding_window_view(x, size)[::hop]
-    spectra = (fft.rfft(window * frames[i : i + BLOCK]) for i in range(0, len(frames), BLOCK))
-    return np.concatenate([spectrum.real**2 + spectrum.imag**2 for spectrum in spectra])
+    for i in range(0, len(frames), BLOCK):
+        spectrum = fft.rfft(window * frames[i : i + BLOCK])
+        yield spectrum.real**2 + spectrum.imag**2
