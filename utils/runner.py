@@ -184,7 +184,7 @@ def report(program, line, failed, shown=10):
         say.append(f"  and {len(failed) - shown} more: {' '.join(map(str, sorted(failed)[shown:]))}")
     first = min(failed)
     tail = last_lines(line.log_of(first))
-    output = [text for text in tail if not text.startswith("# ")]
+    output = [text for text in tail if not text.startswith(("# ", "(cannot read"))]
     if "SENET_LOG_SHOWN" not in os.environ:
         say += [f"last lines of {line.log_of(first)}:", *(f"  | {text}" for text in tail)]
     hints = [hint for text, hint in HINTS if any(text in t for t in output)]

@@ -48,15 +48,17 @@ finish() {{ # finish CODE
   printf '{{"code": %d, "signal": %d, "host": "%s", "start": %s, "end": %s, "job_id": "%s"}}\n' \
     "$1" "$signal" "$(uname -n)" "$start" "$now" "{job_id}" > "$status.tmp" && mv -f "$status.tmp" "$status"
 }}
-cancelled=false
-trap 'cancelled=true' TERM # the command gets it, too; this script stays, to say how that ended
+cancelled=false signalled=false code=
+trap 'cancelled=true signalled=true' TERM # the command gets it, too; this script stays, to say how that ended
 {traps}
 if [ -f path.sh ]; then . ./path.sh || {{ finish 1; exit 1; }}; fi
 {launch}bash -c "$command" < /dev/null &
 child=$!
-while wait "$child"; kill -0 "$child" 2> /dev/null; do :; done # a signal ends a wait
-wait "$child"
-code=$?
+while signalled=false; do # a signal ends a wait, which then has to be repeated
+  wait "$child"
+  case $? in -1 | 127) : "${{code:=127}}" ;; *) code=$? ;; esac # the first two also where there was nothing to wait for
+  $signalled || break
+done
 finish "$code"
 if [ "$code" -eq {again} ] && ! $cancelled; then
   {requeue}
@@ -226,7 +228,7 @@ class Call:
             earlier = self.record.read_text(encoding="utf-8").strip()
         except OSError:
             earlier = ""
-        if earlier and self.scheduler.queue(earlier, self.script):
+        if earlier and self.scheduler.is_of(earlier, self.script):
             self.say(f"job {earlier} of an earlier call is still in the queue; cancelling it")
             self.cancel(earlier)
         self.base.parent.mkdir(parents=True, exist_ok=True)
@@ -258,9 +260,9 @@ class Call:
         """Cancel a job, and wait until it is gone, if that is soon."""
         code, _, error = ask([*self.scheduler.CANCEL, job])
         end = time.monotonic() + CANCELLING
-        while time.monotonic() < end and self.scheduler.queue(job, self.script) != {}:
+        while time.monotonic() < end and self.scheduler.queue(job) != {}:
             time.sleep(0.5)
-        if code != 0 and self.scheduler.queue(job, self.script):
+        if code != 0 and self.scheduler.queue(job):
             self.say(
                 f"job {job} could not be cancelled: {error}; cancel it by: {' '.join(self.scheduler.CANCEL)} {job}"
             )
@@ -290,7 +292,7 @@ class Call:
             if not left or now < next_question:
                 continue
             next_question, pause = now + pause, min(pause * 1.5, ASK[1])
-            states = self.scheduler.queue(self.job, self.script)
+            states = self.scheduler.queue(self.job)
             if states is None:  # nothing is known
                 if now >= next_reminder:
                     next_reminder = now + REMIND
@@ -336,7 +338,10 @@ class Call:
 
     def vanished(self, index):
         """How a task ended that left no status, as (code, signal, why); written in its place."""
-        code, number, why = self.scheduler.post_mortem(self.job, self.tasks[index])
+        known = self.scheduler.post_mortem(self.job, self.tasks[index])
+        begun = os.path.exists(self.line.log_of(index))
+        unknown = "killed with its script?" if begun else "cancelled before it began?"
+        code, number, why = known or (1, 0, f"gone from the queue without a status ({unknown})")
         now = time.time()
         runner.write_status(self.status[index], code=code, signal=number, start=now, end=now, job_id=self.job)
         return code, number, why

@@ -53,9 +53,9 @@ option gpu=0
     }
     # For the job script.
     TASK, JOB_ID = "SLURM_ARRAY_TASK_ID", "$SLURM_JOB_ID"
-    TRAPS = (
-        "trap 'kill -USR1 \"$child\"' USR1 # sbatch --signal=B:USR1@60 tells only this script that the time is ending"
-    )
+    TRAPS = """\
+# Near the end of the time, sbatch --signal=B:USR1@60 tells this script only.
+trap 'signalled=true; kill -USR1 "$child"' USR1"""
     REQUEUE = 'scontrol requeue "$SLURM_JOB_ID" && sleep 60 # which ends this script'
 
     def __init__(self, options):
@@ -82,33 +82,36 @@ option gpu=0
             words.append(f"--ntasks-per-node={max(1, line.number('gpu', 0))}")
         return words
 
-    def queue(self, job, script):
+    def queue(self, job):
         """{task: why it waits, "" when that is not known, None when it does not wait} of the job's tasks in the queue.
 
-        The task is None when the job is no array. An answer is {} where the job is another one's, with the same number
-        but another ``script``; None when there is no answer.
+        The task is None when the job is no array. The answer is None when there is no answer.
         """
-        code, out, error = scheduler.ask(["squeue", "-h", "-r", "-j", job, "-o", "%i|%T|%r|%o"])
+        code, out, error = scheduler.ask(["squeue", "-h", "-r", "-j", job, "-o", "%i|%T|%r"])
         if code != 0:
             return {} if "Invalid job id" in error else None
         found = {}
         for line in out.splitlines():
-            task, state, reason, command = line.split("|", 3)
-            if command.endswith(script.name):
-                task = int(task.partition("_")[2]) if "_" in task else None
-                found[task] = ("" if reason == "None" else reason) if state in ("PENDING", "CONFIGURING") else None
+            task, state, reason = line.split("|", 2)
+            task = int(task.partition("_")[2]) if "_" in task else None
+            found[task] = ("" if reason == "None" else reason) if state in ("PENDING", "CONFIGURING") else None
         return found
 
+    def is_of(self, job, script):
+        """Whether the job, if there is one of this number, runs ``script``."""
+        return str(script) in scheduler.ask(["squeue", "-h", "-j", job, "-o", "%o"])[1]
+
     def explain(self, job):
+        """What else is known of why it waits."""
         return ""
 
     def post_mortem(self, job, task):
-        """(code, signal, why) of a task that is gone, from what Slurm remembers for some minutes."""
+        """(code, signal, why) of a task that is gone, from what Slurm remembers for some minutes, or None."""
         _, out, _ = scheduler.ask(["scontrol", "-o", "show", "job", job if task is None else f"{job}_{task}"])
         state = re.search(r"JobState=(\S+)", out)
         ended = re.search(r"ExitCode=(\d+):(\d+)", out)
         if not state:
-            return 1, 0, "vanished from the queue; it left no status, and Slurm knows it no more"
+            return None
         code, number = (int(ended[1]), int(ended[2])) if ended else (0, 0)
         return code or 1, number, f"{state[1]} by Slurm; it left no status"
 
