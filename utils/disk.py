@@ -6,7 +6,7 @@
   disk.py check                nothing, where there is enough
 
 The last two read lines "stage TAB folder TAB state TAB said": what the command for work that is not done says of its
-need, bytes at the end, or why that is not known. Exit status 1 and a message where a disk has too little.
+need, bytes or GB at the end, or why that is not known. Exit status 1 and a message where a disk has too little.
 """
 
 import os
@@ -28,6 +28,9 @@ def samples(folder, said=""):
         return sum(int(line.split()[1]) for line in f)
 
 
+FACTORS = {"b": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
 class Need:
     """One line of the input: what the work in one folder still writes.
 
@@ -35,16 +38,21 @@ class Need:
         stage: number and name.
         folder: where.
         bytes: how much; None where that is not known.
-        why: the reason where it is not known.
+        about: whether that is an estimate.
+        said: what the command said: the reason where it is not known.
+        nothing: whether that is why nothing is to be done.
         disk, free: which disk that is (a number), and its free bytes.
     """
 
     def __init__(self, line):
         self.stage, folder, state, said = line.rstrip("\n").split("\t", 3)
         self.folder = folder or said.partition(": ")[0]
-        found = re.search(r"(\d+) bytes$", said)
-        self.bytes = int(found[1]) if found else None
-        self.why = said.removeprefix("error: ")
+        found = re.search(r"([\d.]+) (bytes?|[KMGT]B)$", said)
+        self.bytes = round(float(found[1]) * FACTORS[found[2][0]]) if found else None
+        self.nothing = ": nothing " in said
+        if self.nothing:
+            self.bytes = 0
+        self.about, self.said = ": about " in said, said
         place = Path(self.folder).absolute()
         if found and state.startswith("partly"):  # what is there stays
             self.bytes = max(0, self.bytes - sum((place / file).stat().st_size for file in walk(place)))
@@ -56,7 +64,7 @@ class Need:
 def by_disk(needs):
     disks = {}
     for need in needs:
-        if need.bytes is not None:
+        if need.bytes is not None and not need.nothing:
             disks.setdefault(need.disk, []).append(need)
     return disks.values()
 
@@ -67,8 +75,12 @@ def total(needs):
 
 def describe(needs):
     """``2.88 GB, 45.2 GB free (dump)``, for each disk, and what is not known."""
-    parts = [f"{size(total(group))}, {size(group[0].free)} free ({place(group)})" for group in by_disk(needs)]
-    unknown = [need.why for need in needs if need.bytes is None]
+    parts = []
+    for group in by_disk(needs):
+        about = "about " if any(need.about and need.bytes >= 1e6 for need in group) else ""
+        parts.append(f"{about}{size(total(group))}, {size(group[0].free)} free ({place(group)})")
+    parts += [need.said for need in needs if need.nothing]
+    unknown = [need.said for need in needs if need.bytes is None]
     if unknown:
         parts.append(f"not known: {unknown[0]}{' and more' if len(unknown) > 1 else ''}")
     return "; ".join(parts) or "nothing to do"
@@ -91,7 +103,8 @@ def table(stages, needs):
         print(f"disk {stage:<12}{describe([need for need in needs if need.stage == stage])}")
     if len(stages) > 1:
         least = "at least " if any(need.bytes is None for need in needs) else ""
-        print(f"disk {'all':<12}{least}{describe([need for need in needs if need.bytes is not None])}")
+        known = [need for need in needs if need.bytes is not None and not need.nothing]
+        print(f"disk {'all':<12}{least}{describe(known)}")
 
 
 def check(needs):

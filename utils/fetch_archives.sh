@@ -7,7 +7,12 @@ fetch_archives() { # FOLDER...: folders of the corpus; where all are there, noth
   if $keep_archives; then flags+=(--keep_archives); fi
   if $dry_run; then flags+=(--dry_run); fi
   if ! $download && $dry_run; then
-    echo "$downloads: nothing is fetched without '--download true': 0 bytes"
+    # shellcheck disable=SC2086 # names of parts
+    for folder in "$@"; do
+      [ -d "$folder" ] || missing=" (it would take:$(python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part \
+        --url "$url" "${flags[@]}" | tail -n 1 | cut -d: -f2- || true))"
+    done
+    echo "$downloads: nothing is fetched without '--download true'$missing"
     return
   elif ! $download; then
     for folder in "$@"; do [ -d "$folder" ] || missing+=" $folder"; done

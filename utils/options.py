@@ -37,7 +37,7 @@ def settle(given, names):
         if not re.fullmatch("[1-9][0-9]*", given[name]):
             raise UserError(f"--{name} '{given[name]}': a whole number from 1 upwards is needed")
     for name in ("ngpu", "num_workers", "score_checkpoints"):
-        if not re.fullmatch("[0-9]+", given[name]):
+        if not re.fullmatch("[0-9]+", given[name]) and (given[name] or name != "num_workers"):
             raise UserError(f"--{name} '{given[name]}': a whole number is needed")
     rate = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([kK]?)", given["sample_rate"])
     if not rate:
@@ -59,8 +59,12 @@ def settle(given, names):
     if given["expected"] and not Path(given["expected"]).is_file():
         raise UserError(f"--expected: no file '{given['expected']}'")
     sets = f"{given['train_set']} {given['valid_set']} {given['test_sets']}".split()
+    for name in sets:
+        if not Path(f"conf/mix_{name}.yaml").is_file() and not Path(given["dumpdir"], "raw", name, "wav.scp").is_file():
+            there = " ".join(sorted(path.stem[len("mix_") :] for path in Path("conf").glob("mix_*.yaml")))
+            raise UserError(f"there is no set '{name}', which conf/mix_{name}.yaml would describe; there are: {there}")
     for word in given["num_clips"].split():
-        if "=" not in word or word.partition("=")[0] not in sets:
+        if not re.fullmatch("[^=]+=[1-9][0-9]*", word) or word.partition("=")[0] not in sets:
             raise UserError(f"--num_clips '{word}': not SET=N with a set of {' '.join(dict.fromkeys(sets))}")
     for folder in shlex.split(given["compare"]):
         if not Path(folder).is_dir():

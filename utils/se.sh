@@ -21,7 +21,7 @@ model=                 # an experiment of another recipe, to enhance with and sc
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
 ngpu=0                 # GPUs for training
 num_threads=$(getconf _NPROCESSORS_ONLN)  # CPU threads for training
-num_workers=0          # processes that load training data
+num_workers=           # processes that load training data; default: the training's, but 2 with --online true
 train_set=train
 valid_set=valid
 test_sets="test"
@@ -56,7 +56,8 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages
   --skip_data_prep, --skip_train, --skip_eval     leave out stages 0 to 3, 4, 5 to 7
   --nj $nj                          parallel jobs
-  --ngpu $ngpu, --num_threads $num_threads, --num_workers $num_workers     GPUs, CPU threads and data loading processes of the training
+  --ngpu $ngpu, --num_threads $num_threads, --num_workers ${num_workers:-N}     GPUs, CPU threads and data loading processes of the training;
+                                  of the last by default 4 with a GPU, else 2 with --online true, else 0
   --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
   --sample_rate $sample_rate             Hz; 16k is understood, too
   --online $online                  mix the training set while training, by its config, instead of storing it
@@ -71,17 +72,17 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --baseline '$baseline'             the system that the report takes differences to; the noisy input if not given
   --compare '$compare'              further experiment folders in the report, of other recipes: '../mini/exp/train_x ../mini/exp/train_y'
   --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
-  --corpus '$corpus'               folders that stage 1 reads; a change in them redoes it
-  --num_clips '$num_clips'            sizes of mixed sets, as in "train=40 valid=8"
-  --local_args '$local_args'   --mix_args '$mix_args'   --feats_args '$feats_args'   --train_args '$train_args'
-  --enhance_args '$enhance_args'   --score_args '$score_args'     further options for the commands, each in one word
+  --corpus "$corpus"               folders that stage 1 reads; a change in them redoes it
+  --num_clips "$num_clips"            sizes of mixed sets, as in "train=40 valid=8"
+  --local_args "$local_args"   --mix_args "$mix_args"   --feats_args "$feats_args"   --train_args "$train_args"
+  --enhance_args "$enhance_args"   --score_args "$score_args"     further options for the commands, each in one word
   --config FILE                   a file with such settings (name=value)
 END
 }
 [ -n "${SENET_ROOT:-}" ] || die "the environment is not set; run it from a recipe's run.sh, after '. ./path.sh'"
 # shellcheck source=utils/parse_options.sh
 . "$SENET_ROOT/utils/parse_options.sh"
-[ $# -eq 0 ] || { usage >&2; echo "se.sh: what is '$*'? Options come as --name value" >&2; exit 2; }
+[ $# -eq 0 ] || { echo "se.sh: what is '$*'? Options come as --name value; --help lists them" >&2; exit 2; }
 # shellcheck source=SCRIPTDIR/../egs/mini/cmd.sh
 . ./cmd.sh
 
@@ -98,6 +99,7 @@ exp=$expdir/${settled[1]}${tag:+_$tag} model=${settled[2]:-}
 : "${results:=${expdir%"${expdir##*/}"}RESULTS.md}"
 stored_set=$train_set # where the training set is stored: not when it is mixed while training
 ! $online || stored_set=
+if $online && [ "$ngpu" -eq 0 ]; then : "${num_workers:=2}"; fi
 [ -z "$model" ] || skip_train=true stored_set='' valid_set=''
 
 corpus_words=() compare_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
@@ -136,7 +138,7 @@ k=
 busy=()
 ended() {
   local code=$?
-  [ "$code" -ne 0 ] && [ -n "$k" ] || return 0
+  [ "$code" -ne 0 ] && [ -n "$k" ] && ! $list && ! $dry_run || return 0
   [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ || true
   local what="did not finish (exit status $code); when that is mended," saved='' name
   if [ "$code" -gt 128 ] && name=$(kill -l "$((code - 128))" 2> /dev/null); then
@@ -156,14 +158,18 @@ trap ended EXIT
 declare -A pending # folders that will change, when nothing is run
 declare -A said    # of a unit, "mix dump/raw/train": what its command says of the disk it needs
 needs=()           # the same for disk.py: a line for each unit that is not done
-ask() { # ask UNIT FOLDER STATE COMMAND...
-  said["$1 $2"]=$("${@:4}" 2>&1 | tail -n 1) || true
+ask() { # ask UNIT FOLDER STATE COMMAND...: the command only checks its options and says what it would write
+  local found
+  if ! found=$("${@:4}" 2>&1) && [[ $found == *"error: "* ]]; then
+    die "stage $k (${names[k]}): $(sed -n '/error: /,$p' <<< "$found" | sed '1s/^.*error: //')"
+  fi
+  said["$1 $2"]=${found##*$'\n'}
   needs+=("$k ${names[k]}"$'\t'"$2"$'\t'"$3"$'\t'"${said["$1 $2"]}")
 }
-fits() { # refuses stage k where the disk that it needs, as far as is known, is not there
-  local dry_run=true needs=()
+fits() { # fits STAGE...: refuses them where an option is wrong, or less disk is there than they need, as far as is known
+  local dry_run=true needs=() k
   local -A pending=() said=()
-  "stage_${names[k]}" > /dev/null
+  for k in "$@"; do "stage_${names[k]}"; done > /dev/null
   printf '%s\n' "${needs[@]}" | disk_py check
 }
 
@@ -226,6 +232,15 @@ stage_download() {
   run bash local/download.sh "${local_words[@]}"
 }
 
+missing_corpus() { # said first, unless stage 0 makes it
+  local folder='' absent=()
+  for folder in "${corpus_words[@]}"; do [ -e "$folder" ] || absent+=("$folder"); done
+  [ ${#absent[@]} -gt 0 ] || return 0
+  [ ! -f local/download.sh ] || folder=$(bash local/download.sh "${local_words[@]}" --dry_run true 2>&1) || true
+  [[ ! $folder =~ [1-9][0-9.]*\ (bytes|[KMGT]B)$ ]] || return 0
+  echo "the corpus is not there: ${absent[*]}; how to say where it is, or to have it fetched:"
+  sed -n '/^# Usage/,/^[^#]/s/^#/ /p' run.sh
+}
 stage_data() {
   unit data "$datadir" "" data --option "local_args=$(stage_py data_options -- "$local_args")" --corpus "${corpus_words[@]}"
 }
@@ -261,8 +276,11 @@ mix() {
   array "$root/plan.tsv" 128 "$root/logdir/mix.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
-samples() { # those of the set that `set` names, into `samples`
-  samples=$(disk_py samples "$dumpdir/raw/$set" "${said["mix $dumpdir/raw/$set"]:-}")
+samples() { # those of the set that `set` names, into `samples`, and "about " into `about` where they are estimated
+  local mixed=${said["mix $dumpdir/raw/$set"]:-}
+  about=
+  [[ $mixed != *": about "* ]] || about="about "
+  samples=$(disk_py samples "$dumpdir/raw/$set" "$mixed" 2>&1) || { echo "${samples#error: }" && return 1; }
 }
 
 stage_feats() {
@@ -275,7 +293,11 @@ stage_feats() {
 }
 feats() {
   local command=(python -m senet.bin.feats --feats_type "$feats_type" --src "$dumpdir/raw/$set" --out "$root" "${feats_words[@]}")
-  if $dry_run; then samples && "${command[@]}" --sample_rate "$sample_rate" --dry_run "$samples"; return; fi
+  if $dry_run; then
+    samples || return 0
+    "${command[@]}" --sample_rate "$sample_rate" --dry_run "$samples" | sed "s/: /&$about/"
+    return
+  fi
   array "$dumpdir/raw/$set/wav.scp" 128 "$root/logdir/feats.JOB.log" "${command[@]}"
   run "${command[@]}" --collect
 }
@@ -303,18 +325,23 @@ check_noisy() { # the input scores as is published, or else nothing is trained o
 }
 check() { $dry_run || score --expected "$expected"; }
 train() {
-  local log=$exp/logdir/train.log online_words=() split code=0
-  if $dry_run; then python -m senet.bin.model_info --disk --config "$train_config" "${train_words[@]}"; return; fi
+  local log=$exp/logdir/train.log online_words=() split code=0 command
   if $online; then
-    split=$(stage_py mix_conf -- "$mix_args${clips:+ --num_clips $clips}")
+    split=$(stage_py mix_conf -- "$mix_args${clips:+ --num_clips $clips}") || return
     mapfile -t online_words <<< "--data"$'\n'"$datadir${split:+$'\n'$split}"
+  fi
+  command=(python -m senet.bin.train --config "$train_config" --train "$train" --valid "$valid" --feats_type "$feats_type"
+    --expdir "$exp" --ngpu "$ngpu" --num_threads "$num_threads" ${num_workers:+--num_workers "$num_workers"}
+    "${online_words[@]}" "${train_words[@]}")
+  if $dry_run; then # the GPUs of a cluster are not to be seen from here
+    [[ $cuda_cmd == run.py* ]] || command+=(--ngpu 0)
+    "${command[@]}" --dry_run
+    return
   fi
   rm -f "$log"
   log "log in $log"
   # shellcheck disable=SC2154
-  SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" python -m senet.bin.train --config "$train_config" \
-    --train "$train" --valid "$valid" --feats_type "$feats_type" --expdir "$exp" --ngpu "$ngpu" \
-    --num_threads "$num_threads" --num_workers "$num_workers" "${online_words[@]}" "${train_words[@]}" &
+  SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" "${command[@]}" &
   child=$!
   script=false
   tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^# /d; /^error: /d' & # shows how it goes
@@ -359,8 +386,11 @@ stage_enhance() {
 enhance() {
   local command=(python -m senet.bin.enhance "$dumpdir/raw/$set/wav.scp" -o "$root" --model "${model:-$exp}"
     "${enhance_words[@]}")
-  local train_cmd=${decode_cmd:?} samples
-  if $dry_run; then samples && echo "$((2 * samples)) bytes"; return; fi
+  local train_cmd=${decode_cmd:?} samples about
+  if $dry_run; then
+    ! samples || echo "$root: $about$((2 * samples)) bytes"
+    return
+  fi
   [ -z "$model" ] || stage_py borrow "$model" "$exp"
   [ "$system" = "$exp" ] || command+=(--checkpoint "${checkpoint_of[$system]}")
   array "$dumpdir/raw/$set/wav.scp" 32 "$root/logdir/enhance.JOB.log" "${command[@]}"
@@ -373,7 +403,7 @@ find_versions() {
   [ ${#scored_by[@]} -eq 0 ] || return 0
   scored_by=(--option "metrics=$metrics" --option "score_args=$score_args")
   # shellcheck disable=SC2086
-  found=$(python -m senet.bin.score --versions $metrics) || $list || $dry_run
+  found=$(python -m senet.bin.score --versions $metrics) || die "--metrics \"$metrics\": see above"
   while read -r version; do scored_by+=(--option "version=$version"); done <<< "$found"
 }
 
@@ -404,31 +434,42 @@ score() { # with further words it only collects
 }
 
 stage_report() {
-  local outputs=("$results" "$expdir/results.csv" "$expdir/results.json" "$expdir/report.html")
+  local outputs=("$results" "$expdir/results.csv" "$expdir/results.json" "$expdir/report.html") published=()
   if $list || $dry_run; then
     echo "$k report    always made anew: ${outputs[*]}"
     ask report "$expdir" new echo "0 bytes"
     return
   fi
-  run python -m senet.bin.compare "$expdir"/*/ "${compare_words[@]}" ${baseline:+--baseline "$baseline"} --out "${outputs[@]}"
+  [ ! -f published.yaml ] || published=(--published published.yaml)
+  run python -m senet.bin.compare "$expdir"/*/ "${compare_words[@]}" ${baseline:+--baseline "$baseline"} \
+    "${published[@]}" --out "${outputs[@]}"
   cat "$results"
   log "table: $(realpath "$results"); the same to look at and listen to: $(realpath "$expdir/report.html")"
   log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
 }
 
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
-chosen=()
+chosen=() forced=$($force && echo true || true)
 for k in $(seq "$stage" "$stop_stage"); do
   case $k in [0-3]) skip=$skip_data_prep ;; 4) skip=$skip_train ;; *) skip=$skip_eval ;; esac
-  ! $skip || continue
-  chosen+=("$k ${names[k]}")
+  $skip || chosen+=("$k")
+done
+k=
+if $list || $dry_run; then
+  missing_corpus
+else
+  # shellcheck disable=SC2046 # before anything long runs; stage 1 would read the whole corpus to say little
+  fits $(printf '%s\n' "${chosen[@]}" | grep -v '^1$')
+fi
+shown=()
+for k in "${chosen[@]}"; do
+  shown+=("$k ${names[k]}")
   started=$SECONDS worked=false
-  forced=$($force && echo true || true)
-  $list || $dry_run || [[ $k != [235] ]] || fits
+  $list || $dry_run || [[ $k != [235] ]] || fits "$k"
   "stage_${names[k]}"
   ! $worked || log "stage $k (${names[k]}) took $((SECONDS - started)) s"
 done
 k=
-! $dry_run || printf '%s\n' "${needs[@]}" | disk_py table "${chosen[@]}"
+! $dry_run || printf '%s\n' "${needs[@]}" | disk_py table "${shown[@]}"
 exit
 }

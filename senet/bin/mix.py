@@ -39,6 +39,7 @@ def get_parser():
         help="pairs: how many noises the corpus has; where it does not say which is which, pairs are grouped by the "
         "sound of their noise, in utt2noise_estimated",
     )
+    parser.add_argument("--about_hours", type=float, help="pairs: length, for --dry_run before the set is listed")
     parser.add_argument("--sample_rate", type=rate, default="16k", help="Hz; other rates are resampled")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
 
@@ -120,10 +121,7 @@ def main(argv=None):
     from senet.data import mixture_set
 
     if args.dry_run:
-        seconds = mixture_set.estimated_seconds(args)
-        samples = round(seconds * args.sample_rate)
-        signals = 3 if args.policy != "pairs" or (args.data / args.speech / "spk1.scp").exists() else 1
-        print(f"{args.out}: {seconds / 3600:.2f} h of mixtures, {samples} samples, {2 * signals * samples} bytes")
+        print(f"{args.out}: {mixture_set.estimate(args)}")
         return
     if not (args.job or args.collect):
         mixture_set.make_plan(args)

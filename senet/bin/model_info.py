@@ -27,17 +27,12 @@ def get_parser():
         "--seconds", type=float, default=4.0, help="length of a recording, and of one to train on without crop_seconds"
     )
     info.add_argument("--json", action="store_true", help="print all figures as JSON")
-    info.add_argument("--disk", action="store_true", help="print only the disk that a training's checkpoints take")
     return parser
 
 
 def main(argv=None):
     args = parse(sys.argv[1:] if argv is None else list(argv))
     setup_logging("WARNING")
-    if args.disk:
-        count, size = kept_checkpoints(args)
-        print(f"{args.model}: at most {count} checkpoints at a time, {count * size} bytes")
-        return
     info = measure_model(args)
     print(json.dumps(info, indent=2) if args.json else as_text(info))
 
@@ -116,7 +111,7 @@ def training_memory(args):
             size = args.batch_size * objective.passes
             batch = {name: torch.empty(size, num_samples) for name in ("noisy", "clean", "noise")}
             batch |= {"lengths": torch.full((size,), num_samples), "ids": [""] * size}
-        begin(objective)
+        train.begin(objective)
         memory.restart()
         objective.step(batch)
     return {
@@ -125,41 +120,6 @@ def training_memory(args):
         "peak_bytes": memory.peak,
         "kept_bytes": memory.now,
     }
-
-
-def kept_checkpoints(args):
-    """(number, bytes of one) of a training: the last two, the best, the last ones, and one that is being written."""
-    import torch
-
-    with torch.device("meta"):
-        model = train.build_model(args, "meta")
-        if args.loss is None:
-            return 1, tensor_bytes(model.state_dict())
-        objective = train.build_objective(args, model, "meta")
-    begin(objective)
-    return 2 + args.keep_best + args.keep_last + 1, tensor_bytes(objective.state_dict())
-
-
-def begin(objective):
-    """Make the gradients and the optimisers' states, as the first update does."""
-    import torch
-
-    from senet.train.updater import Updater
-
-    for updater in vars(objective).values():
-        if isinstance(updater, Updater):
-            for parameter in updater.parameters:
-                parameter.grad = torch.empty_like(parameter)
-            updater.optimizer.step()
-
-
-def tensor_bytes(value):
-    """Of all tensors in nested dicts and lists."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return sum(map(tensor_bytes, value))
-    return getattr(value, "nbytes", 0)
 
 
 # ---------------------------------------------------------------- text

@@ -86,7 +86,8 @@ def main(argv=None):
         scoring.score_shards(audio, args.out, names, args.job, args.nj, args.noisy_scores)
     if args.collect or not args.job:
         summary = scoring.collect(audio, args.out, names, args.noisy_scores)
-        report(summary)
+        if not (expected and args.collect):  # the driver's check, after the scoring has said them
+            report(summary)
         published.require_expected(summary, expected)
 
 

@@ -126,6 +126,9 @@ def get_parser():
     )
     how.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
+    how.add_argument(
+        "--dry_run", action="store_true", help="only check the options and say the disk that checkpoints need"
+    )
     return parser
 
 
@@ -133,6 +136,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = get_parser()
     args = parser.parse(argv)
+    dry_run = vars(args).pop("dry_run")
 
     import torch
 
@@ -141,6 +145,11 @@ def main(argv=None):
 
     setup_logging()
     defaults = resolve_options(args, parser)
+    if dry_run:
+        choose_device(args)
+        number, size = kept_checkpoints(args)
+        print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
+        return
     experiment = Experiment(args.expdir, vars(args), defaults, argv)
     log_to_file(experiment.expdir / "train.log")
     device = choose_device(args)
@@ -212,6 +221,7 @@ def resolve_options(args, parser):
 # What training decides by itself, or plans alone have.
 NOT_MIXED_BY = {
     "config", "data", "out", "sample_rate", "seed", "allow_pipes", "nj", "plan", "job", "collect", "dry_run",
+    "about_hours",
 }  # fmt: skip
 
 
@@ -242,6 +252,41 @@ def resolve_mixing(args):
             f"{path}: policy pairs has nothing to mix; train on the data directory that senet.bin.mix makes"
         )
     return defaults, {key: found[key] for key in defaults}
+
+
+def kept_checkpoints(args):
+    """(number, bytes of one) of a training: the last two, the best, the last ones, and one that is being written."""
+    import torch
+
+    with torch.device("meta"):
+        model = build_model(args, "meta")
+        if args.loss is None:
+            return 1, tensor_bytes(model.state_dict())
+        objective = build_objective(args, model, "meta")
+    begin(objective)
+    return 2 + args.keep_best + args.keep_last + 1, tensor_bytes(objective.state_dict())
+
+
+def begin(objective):
+    """Make the gradients and the optimisers' states, as the first update does."""
+    import torch
+
+    from senet.train.updater import Updater
+
+    for updater in vars(objective).values():
+        if isinstance(updater, Updater):
+            for parameter in updater.parameters:
+                parameter.grad = torch.empty_like(parameter)
+            updater.optimizer.step()
+
+
+def tensor_bytes(value):
+    """Of all tensors in nested dicts and lists."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return sum(map(tensor_bytes, value))
+    return getattr(value, "nbytes", 0)
 
 
 def choose_device(args):

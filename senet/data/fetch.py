@@ -235,8 +235,8 @@ def describe(parts, downloads, keep_archives=False):
     to_transfer, needed = store.needs(parts, keep_archives)
     more = "" if all(part.sizes_known for part in parts) else "at least "
     enough = "enough" if needed <= free else "not enough"
-    lines.append(  # the last word is for the driver's --dry_run
-        f"{downloads}: {more}{size(to_transfer)} to transfer, {more}{size(needed)} of disk; {size(free)} free, "
-        f"{enough} for {round(needed)} bytes"
+    lines.append(  # the last words are for the driver's --dry_run
+        f"{downloads}: {more}{size(to_transfer)} to transfer; {size(free)} free, {enough} for the peak (archives and "
+        f"what comes out of them) of {more}{size(needed)}"
     )
     return lines, needed <= free

@@ -147,6 +147,22 @@ def estimated_seconds(args):
     return min((x for x in (hours, by_count) if x is not None), default=DEFAULT_CLIPS * args.seconds)
 
 
+def estimate(args):
+    """What ``args`` ask for, as text: hours, samples, bytes; "about" where the pairs are not listed yet."""
+    source = args.data / (args.speech or "")
+    about, signals = "", 3
+    if args.policy == "pairs" and (args.speech is None or (source / "wav.scp").exists()):
+        seconds, signals = estimated_seconds(args), 3 if (source / "spk1.scp").exists() else 1
+    elif args.policy == "pairs":
+        if args.about_hours is None:
+            return f"{source} is not listed yet (stage 1)"
+        about, seconds = "about ", args.about_hours * 3600
+    else:
+        seconds = estimated_seconds(args)
+    samples = round(seconds * args.sample_rate)
+    return f"{about}{seconds / 3600:.2f} h of mixtures, {samples} samples, {2 * signals * samples} bytes"
+
+
 def draw(policy, *, num_clips, total_samples, nj):
     """Lines in order, until there are ``num_clips`` of them or they last ``total_samples`` (whichever comes first)."""
     lines, samples, first = [], 0, 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from archive_server import noise, serve, tar, zip_
+from humanfriendly import format_size
 
 from senet.bin import fetch, run
 
@@ -53,12 +54,12 @@ def test_default_and_chosen_parts(corpus, tmp_path, site):
     assert sorted(path.name for path in to.iterdir()) == [".fetch", "deep", "speech"]
 
 
-def test_dry_run_transfers_nothing_and_tells_the_bytes_last(corpus, tmp_path, site, capsys):
+def test_dry_run_transfers_nothing_and_tells_the_disk_last(corpus, tmp_path, site, capsys):
     size = len(site.files["a.zip"])
     assert command(corpus, "--downloads", tmp_path / "to", "--dry_run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("speech ") and lines[0].endswith("what is said") and len(lines) == 2
-    assert lines[1].startswith(f"{tmp_path / 'to'}: ") and lines[1].endswith(f"enough for {round(2.5 * size)} bytes")
+    assert lines[1].startswith(f"{tmp_path / 'to'}: ") and lines[1].endswith(f" of {format_size(2.5 * size)}")
     assert site.asked == [] and not (tmp_path / "to").exists()
     command(corpus, "--downloads", tmp_path / "to")
     capsys.readouterr()
@@ -116,7 +117,7 @@ def test_recipes_fetch_nothing_unasked_and_tell_the_cost(recipe, tmp_path):
     to = tmp_path / "to"
     status, output = script(recipe, "download.sh", *places(recipe, tmp_path / "nowhere"), "--downloads", to)
     assert status == 0 and "nothing is fetched without '--download true'" in output
-    assert " of disk" in output.splitlines()[-1] and f"{to}: " in output.splitlines()[-1]
+    assert " the peak (" in output.splitlines()[-1] and f"{to}: " in output.splitlines()[-1]
     status, output = script(recipe, "download.sh", *places(recipe, tmp_path), "--downloads", to)
     assert (status, output) == (0, "")
     assert not to.exists()

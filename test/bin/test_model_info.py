@@ -75,15 +75,3 @@ def test_the_text_names_parts_counter_latency_and_memory(capsys):
 def test_wrong_options_are_refused(words, message):
     with pytest.raises(UserError, match=message):
         model_info.main(words)
-
-
-def test_disk_is_that_of_the_checkpoints_that_are_kept(capsys, tmp_path):
-    def said(*words):
-        model_info.main(["--model", "lowlatency.LowLatencyNet", *SMALL, "--disk", *words])
-        return int(capsys.readouterr().out.split()[-2])
-
-    adam = said("--loss", "waveform.L1")
-    assert 4 * 3 * 4 * 23_672 < adam < 4 * 3 * 4 * 24_500, "two last, the best and a new one; weights and two moments"
-    assert said("--loss", "waveform.L1", "--keep_best", "5") == 2 * adam
-    assert said("--loss", "waveform.L1", "--optim", "SGD", "--optim_conf", "{lr: 0.1}") < 0.4 * adam
-    assert said() < 0.1 * adam, "nothing to train"

@@ -338,3 +338,23 @@ def test_speakers_that_data_directories_share_are_only_told(small_set, tmp_path)
     (other / "utt2spk").write_text((other / "utt2spk").read_text().replace(" spk", " held"))
     run(tmp_path / "b", small_set, "--valid", str(other))
     assert "are in both" not in (tmp_path / "b" / "train.log").read_text()
+
+
+def test_dry_run_checks_the_options_and_says_the_disk_of_the_checkpoints(tmp_path, capsys):
+    def said(*words):
+        where = ["--train", "none", "--valid", "none", "--expdir", str(tmp_path / "exp"), "--dry_run"]
+        train.main([*where, "--model", "lowlatency.LowLatencyNet", "--model_conf", SIZES, *words])
+        return int(capsys.readouterr().out.split()[-2])
+
+    adam = said("--loss", "waveform.L1")
+    parameters = sum(p.numel() for p in config.build("models", *MODEL[1:2], config.mapping(SIZES)).parameters())
+    assert 4 * 3 * 4 * parameters < adam < 4 * 3 * 4 * parameters * 1.1, "two last, the best and a new one; two moments"
+    assert said("--loss", "waveform.L1", "--keep_best", "5") == 2 * adam
+    assert said("--loss", "waveform.L1", "--optim", "SGD", "--optim_conf", "{lr: 0.1}") < 0.4 * adam
+    assert said() < 0.1 * adam, "without a loss nothing is trained"
+    with pytest.raises(UserError, match="LowLatencyNet has no 'chanels'"):
+        said("--model_conf.chanels", "3")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--ngpu 1: torch .* sees no GPU here"):
+            said("--ngpu", "1")
+    assert not (tmp_path / "exp").exists()

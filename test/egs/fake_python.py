@@ -2,9 +2,10 @@
 
 What it writes is a function of its options and of the files it reads, so a test can see by content
 what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
-command fail; FAKE_SECONDS is what each takes, FAKE_SECONDS_TRAIN a training; FAKE_SAVING=<seconds> makes one save when
-it is told to end; FAKE_BYTES is the disk that each needs; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a
-test set whose noisy scores are not the expected ones.
+command fail, FAKE_WRONG=<command> its dry run; FAKE_SECONDS is what each takes, FAKE_SECONDS_TRAIN a training;
+FAKE_SAVING=<seconds> makes one save when it is told to end; FAKE_BYTES is the disk that each needs, FAKE_ABOUT=about an
+estimate; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test set whose noisy scores are not the expected
+ones.
 """
 
 import hashlib
@@ -19,8 +20,11 @@ assert sys.argv[1] == "-m", sys.argv
 command = sys.argv[2].removeprefix("senet.bin.")
 words = sys.argv[3:]
 options = {w[2:]: v for w, v in zip(words, [*words[1:], ""], strict=True) if w.startswith("--")}
-if "dry_run" in options or "disk" in options:
-    print(f"{options.get('out', 'model')}: 3 h, 500000 samples, {os.environ.get('FAKE_BYTES', 3000000)} bytes")
+if "dry_run" in options:
+    if os.environ.get("FAKE_WRONG") == command:
+        sys.exit(f"usage: {command}\n{command}.py: error: such an option is not known")
+    about = "about " if "FAKE_ABOUT" in os.environ else ""
+    print(f"{options.get('out', 'model')}: {about}3 h, 500000 samples, {os.environ.get('FAKE_BYTES', 3000000)} bytes")
     sys.exit()
 if "versions" in options:
     print(os.environ.get("FAKE_VERSIONS", "1"))
@@ -37,7 +41,7 @@ if command == "train" and "FAKE_SAVING" in os.environ:  # seconds that saving ta
 
     signal.signal(signal.SIGTERM, save)
 if os.environ.get("FAKE_FAIL") == command:
-    sys.exit("no such luck")
+    sys.exit("error: no such luck")
 time.sleep(float(os.environ.get(f"FAKE_SECONDS_{command.upper()}", os.environ.get("FAKE_SECONDS", 0))))
 
 

@@ -288,6 +288,28 @@ def test_force_repeats_and_keeps_the_old_training_aside(done):
     assert len(list((done.path / "exp/.old").glob("train_x-*/mine"))) == 1
 
 
+def test_a_failed_training_ends_with_its_error(recipe):
+    _, out, err = recipe.run(code=1, FAKE_FAIL="train")
+    assert out.count("train at work") == 1 and "no such luck" not in out
+    assert err.splitlines()[-2] == "error: no such luck"
+    assert err.splitlines()[-1].startswith("se.sh: stage 4 (train) did not finish")
+    assert err.count("no such luck") == 1
+
+
+def test_a_second_run_at_the_same_time_is_refused(recipe):
+    recipe.calls_file.write_text("")
+    process = recipe.start(FAKE_SECONDS="3")
+    try:
+        while "mix train" not in recipe.calls():
+            time.sleep(0.05)
+            assert process.poll() is None
+        _, _, err = recipe.run("--stage", "mix", code=1)
+        assert err.splitlines()[-1].startswith(f"error: dump/raw/train: process {process.pid} is at work on mix there")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
 def test_a_failed_stage_is_named_and_the_run_goes_on_there(recipe):
     calls, _, err = recipe.run(code=1, FAKE_FAIL="feats")
     assert calls == ALL[:5]
@@ -344,7 +366,15 @@ class TestDisk:
         needs = {stage: text.split(",")[0] for stage, text in said.items() if stage != "data"}
         expected = {"download": "7 MB", "mix": "9 MB", "feats": "6 MB", "train": "3 MB", "enhance": "1 MB"}
         assert needs == expected | {"score": "little", "report": "little"}
+        assert "about" not in out
         assert re.search(r"^disk all +at least 26 MB, ", out, re.M)
+
+    def test_estimates_and_what_is_not_fetched_are_marked(self, recipe):
+        recipe.write("local/download.sh", "echo \"downloads: nothing is fetched without '--download true' (9 GB)\"\n")
+        recipe.calls_file.write_text("")
+        said = disk(recipe.run("--dry_run", FAKE_ABOUT="about")[1])
+        assert said["download"] == "downloads: nothing is fetched without '--download true' (9 GB)"
+        assert [said[stage].split(",")[0] for stage in ("mix", "enhance")] == ["about 9 MB", "about 1 MB"]
 
     def test_what_is_not_known_is_said(self, recipe):
         said = disk(recipe.run("--dry_run", "--stage", "enhance")[1])
@@ -359,15 +389,44 @@ class TestDisk:
         much = {"FAKE_BYTES": str(10**18)}
         _, out, err = recipe.run("--dry_run", code=1, **much)
         assert disk(out)["mix"].startswith("3e+06 TB, ")
-        message = "free, and 3e+06 TB are needed there (stage 2 mix). Free some, put --datadir, --dumpdir or --expdir"
         assert "did not finish" not in err
         calls, _, err = recipe.run(code=1, **much)
-        assert message in err and "stage 2 (mix) did not finish" in err
-        assert calls == ["data"] and not (recipe.path / "dump").exists()
+        assert "TB are needed there (stage 2 mix, 3 feats, 4 train" in err and "did not finish" not in err
+        assert calls == [] and not (recipe.path / "dump").exists()
 
     def test_a_stage_that_is_done_needs_nothing(self, done):
         assert done.run(FAKE_BYTES=str(10**18))[0] == ["compare"]
         assert "disk all         little" in done.run("--dry_run", FAKE_BYTES=str(10**18))[1]
+
+
+class TestChecked:
+    """What can be seen to be wrong is said before anything runs, and by --dry_run, in one line."""
+
+    @pytest.mark.parametrize("command, stage", [("mix", "2 (mix)"), ("feats", "3 (feats)"), ("train", "4 (train)")])
+    @pytest.mark.parametrize("words", [[], ["--dry_run"]])
+    def test_options_of_the_commands(self, recipe, command, stage, words):
+        calls, _, err = recipe.run(*words, code=1, FAKE_WRONG=command)
+        assert calls == []
+        assert err == f"se.sh: stage {stage}: such an option is not known\n"
+
+    def test_a_set_that_is_not_there(self, recipe):
+        calls, _, err = recipe.run("--test_sets", "test blnid", code=1)
+        assert calls == [] and "there is no set 'blnid'" in err and "there are: blind test train valid" in err
+
+    def test_a_set_that_the_corpus_has_nothing_for(self, done):
+        done.write("conf/mix_blind.yaml", "speech: blind\n")
+        _, _, err = done.run("--test_sets", "blind", code=1)
+        missing = "missing input: data/blind, which stage 1 (data) makes: it is done, and has found nothing for that in"
+        assert missing in err
+        assert missing in done.run("--dry_run", "--test_sets", "blind")[1]
+
+    def test_a_missing_corpus(self, recipe):
+        recipe.write("run.sh", RUN_SH.replace("# A recipe for tests.", "# A recipe.\n# Usage: ./run.sh --corpus DIR"))
+        out = recipe.run("--list", "--corpus", "/nowhere")[1]
+        assert out.startswith("the corpus is not there: /nowhere; how to say where it is, or to have it fetched:\n")
+        assert out.splitlines()[1] == "  Usage: ./run.sh --corpus DIR"
+        recipe.write("local/download.sh", 'echo "downloads: 3 GB"\n')
+        assert "is not there" not in recipe.run("--list", "--corpus", "/nowhere")[1]
 
 
 class TestOnline:
@@ -443,10 +502,9 @@ def test_a_set_without_references_goes_through(done):
     assert done.run(*words)[0] == ["compare"]
 
 
-def test_positional_words_are_refused_with_the_usage(done):
+def test_positional_words_are_refused_in_one_line(done):
     _, _, err = done.run("--nj", "2", "oops", "--stage", "5", code=2)
-    assert "what is 'oops --stage 5'" in err
-    assert "--stop_stage" in err
+    assert err == "se.sh: what is 'oops --stage 5'? Options come as --name value; --help lists them\n"
 
 
 def test_help_shows_the_recipes_values(done):
