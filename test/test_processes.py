@@ -1,9 +1,9 @@
 """Work spread over processes: order, errors, and that none of them stays behind."""
 
 import functools
+import multiprocessing
 import os
 import signal
-import subprocess
 
 import pytest
 from child_work import die_at, divide, raise_at, slow_square, state
@@ -12,24 +12,10 @@ from senet.errors import UserError
 from senet.processes import process_map
 
 
-def children():
-    return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
-
-
 @pytest.fixture(autouse=True)
 def _none_stays_behind():
-    before = set(children())
     yield
-    gone = [pid for pid in set(children()) - before if "resource_tracker" not in _command(pid)]
-    assert not gone
-
-
-def _command(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline") as f:
-            return f.read()
-    except FileNotFoundError:
-        return "resource_tracker"  # it was pgrep itself
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("nj", [1, 2, 3])

@@ -249,8 +249,8 @@ class TestRepeatedRun:
 
 @pytest.fixture
 def long_set(small_set, tmp_path):
-    """Eighty utterances in three shards: the five of the small set again and again."""
-    numbers = [(f"{16 * i + k:03d}", i) for i in range(5) for k in range(16)]
+    """160 utterances in five shards: the five of the small set again and again."""
+    numbers = [(f"{32 * i + k:03d}", i) for i in range(5) for k in range(32)]
     for name in ("wav.scp", "spk1.scp", "utt2num_samples"):
         values = list(read_table(small_set / name).values())
         write_table(tmp_path / "long" / name, [(number, values[i]) for number, i in numbers])
@@ -277,6 +277,11 @@ class TestProcesses:
             path.write_text(path.read_text().replace('"scores": {"snr": ', '"scores": {"snr": 1'))
         run_score(long_set, tmp_path / "out", "--nj", 2, metrics="snr ssnr")
         assert json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["snr"]["mean"] > 10
+
+    def test_have_no_torch(self):
+        said = "import sys; from senet.report import scoring; scoring.metrics.names(); print('torch' in sys.modules)"
+        found = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+        assert found.stdout == "False\n"
 
     def test_job_of_several(self, long_set, tmp_path):
         for j in (1, 2):
@@ -317,11 +322,11 @@ class TestProcesses:
             assert process.returncode == 1 and said.startswith("error: process ") and said.count("\n") == 1
 
         done = 32 * len(list((tmp_path / "out" / "shards").glob("scores.*")))
-        assert 32 <= done < 80
+        assert 32 <= done < 160
         calls, compute = [], scoring.metrics.compute
         monkeypatch.setattr(scoring.metrics, "compute", lambda name, *args: calls.append(name) or compute(name, *args))
         run_score(long_set, tmp_path / "out", metrics="pesq_wb")
-        assert len(calls) == 80 - done
+        assert len(calls) == 160 - done
 
 
 def children(pid):
