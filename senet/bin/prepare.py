@@ -100,6 +100,9 @@ def main(argv=None):
     )
     prefixes = tuple(filter(None, args.exclude_types.split(",")))
     if prefixes:
+        if unmet := [prefix for prefix in prefixes if not any(t.startswith(prefix) for t in set(sources.noise_type))]:
+            known = ", ".join(sorted(filter(None, set(sources.noise_type)))[:20]) or "none"
+            logging.warning("--exclude_types: no type begins with %s; there are %s", " or ".join(unmet), known)
         kept = sources.take([i for i, name in enumerate(sources.noise_type) if not name.startswith(prefixes)])
         src = " ".join(map(str, args.src))
         if not len(kept):

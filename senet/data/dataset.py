@@ -29,7 +29,8 @@ class Stream(Dataset):
         seed: of the order and of what is drawn for each item.
         shuffle: for training; otherwise the items' order and the same draws in every epoch.
         by_length: items of like length together.
-        bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next item in its place.
+        bad_audio: "raise" stops at a file that cannot be used; "skip" takes the next item in its place, with another
+            draw (crop, mixture) than that item has for itself: only whole recordings are then there twice.
         drop_last: leave out the last batch of an epoch when it is not full.
         passes: an epoch goes so many times through the data, each time in another order; batch i is the i-th of each,
             one after the other. For objectives that take several independent batches in one step.
@@ -92,7 +93,8 @@ class Stream(Dataset):
         skipped, full = 0, len(items) + order.size(i)
         for own, index in order.members(epoch, i):
             try:
-                items.append(self.items.read(index, self._rng(epoch, index, order.stream)))
+                more = () if own else (i + 1,)
+                items.append(self.items.read(index, self._rng(epoch, index, order.stream, *more)))
             except AudioError as error:
                 skipped += own
                 self._report(self.items.key(index), error)
@@ -127,8 +129,8 @@ class Stream(Dataset):
                 raise batch
             yield batch
 
-    def _rng(self, epoch, index, stream):
-        return np.random.default_rng([self.seed, epoch if self.shuffle else 0, index, stream])
+    def _rng(self, epoch, index, stream, *more):
+        return np.random.default_rng([self.seed, epoch if self.shuffle else 0, index, stream, *more])
 
     def _too_few(self):
         return UserError(f"{self.name}: too few {self.unit}s can be used to fill a batch; see the warnings")

@@ -51,7 +51,7 @@ class Mixtures(Stream):
 
     def _without_silent(self, batch):
         """``bad_audio`` for mixtures that only mixing shows to be silent: by then there is no next item to take the
-        place of one, so the next of the batch does."""
+        place of one, so the next of the batch does, which is then there twice."""
         silent = batch["noisy"].isnan().any(1).tolist()
         if not any(silent):
             return batch

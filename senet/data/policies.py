@@ -16,12 +16,15 @@ recordings joined with up to 0.2 s of silence; noise likewise, without silence; 
 to a random level. Known differences: the realised SNR is the drawn one (there the default mixer is off by several dB,
 for it measures peak-normalised signals); SNR and level are real numbers, not whole ones; each recording is drawn
 independently of those before; a share of the mixtures is left dry; a single noise recording that is too short is
-repeated from a random place on; quiet parts are drawn again; no check of activity, and none for clipped sources.
+repeated from a random place on; quiet parts are drawn again, and so are speech and response when the response comes so
+late that next to nothing of the speech is left; no check of activity, and none for clipped sources.
 
 ``draw(rng, i)`` gives the lines of draw i from a generator. In a plan it follows from (seed, set name, i) alone; in
 ``snsd`` the lines of one clip share the draw.
 """
 
+import logging
+import math
 import zlib
 
 import numpy as np
@@ -31,6 +34,7 @@ from senet.data.plan import Line, Part, silence
 from senet.dsp.level import is_quieter, rms_db
 from senet.errors import UserError
 
+_LISTED = 20  # types in a message
 MAX_DRAWS = 1000  # silent crops in a row before we say that the sources are unusable
 
 
@@ -62,10 +66,21 @@ def usable(sources, exclude_types=(), min_samples=1):
         )
     if exclude_types:
         types = sources.table("utt2noise")
-        prefixes = tuple(exclude_types)
-        for i in np.flatnonzero(keep):
+        prefixes, unmet = tuple(exclude_types), set(exclude_types)
+        for i in range(len(keep)):
             names = (sources.id(i), *((types.value(i),) if types else ()))
-            keep[i] = not any(name.startswith(prefixes) for name in names)
+            met = {prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)}
+            keep[i] &= not met
+            unmet -= met
+        if unmet:
+            known = sorted({value for _, value in types}) if types else [sources.id(0), "..."]
+            logging.warning(
+                "%s: --exclude_types: nothing begins with %s; there %s %s",
+                sources.path,
+                " or ".join(f"'{prefix}'" for prefix in sorted(unmet)),
+                "are the types" if types else "is no utt2noise, but ids such as",
+                ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""),
+            )
         if not keep.any():
             raise UserError(
                 f"{sources.path}: --exclude_types {','.join(prefixes)} leaves no recording of {len(sources)}"
@@ -199,6 +214,16 @@ class Dns(_Policy):
         noise = self._join(rng, self.noise, self.noise_indices)
         snr, level = (float(rng.uniform(*ends)) for ends in (self.snr_range, self.level_range))
         rir = self._response(rng) if self.rir and rng.random() < self.rir_prob else None
+        for _ in range(MAX_DRAWS):
+            if rir is None or not self._is_too_late(clean, rir):
+                break
+            clean, rir = self._join(rng, self.speech, self.speech_indices, self.gap), self._response(rng)
+        else:
+            raise UserError(
+                f"{self.rir.path}: after {MAX_DRAWS} draws in a row nothing of the speech is left within "
+                f"{self.num_samples / self.speech.sample_rate:g} s, so late are the responses' main peaks; cut the "
+                "silence before them"
+            )
         utt, spk = self._name(clean[0].source, i + 1, snr)
         return [Line(utt, spk, clean, noise, snr, level, rir, self.num_samples)]
 
@@ -235,6 +260,15 @@ class Dns(_Policy):
             if not self._is_quiet(assemble(parts, sources)):
                 return tuple(parts)
         raise self._too_quiet(sources)
+
+    def _is_too_late(self, clean, rir):
+        """Whether the speech that the main peak of the response brings into the mixture is too quiet.
+
+        The parts were only judged by themselves; a delay may push all but their quiet beginning out of the mixture.
+        """
+        response = self.rir.read(self.rir.scp.index(rir))[: self.num_samples]
+        heard = assemble(clean, self.speech)[: self.num_samples - int(np.abs(response).argmax())]
+        return is_quieter(heard, self.min_rms_db + 10 * math.log10(self.num_samples / len(heard)))
 
     def _response(self, rng):
         for _ in range(MAX_DRAWS):

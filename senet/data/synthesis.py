@@ -17,7 +17,7 @@ from senet.data import audio
 from senet.data.parallel import progress
 from senet.data.scp import spk2utt, write_table
 from senet.dsp.active_level import active_level_db
-from senet.dsp.level import rms_db
+from senet.dsp.level import ACTIVE_FRAME_SECONDS, ACTIVE_RANGE_DB, rms_db
 from senet.errors import UserError
 from senet.files import whole_file
 
@@ -35,7 +35,9 @@ class Stored(NamedTuple):
     clean: str  # "-" without references
     noise: str
     num_samples: int
-    snr_db: float  # measured, to 0.0001; of pairs with the speech's active level; nan without references
+    # Measured, to 0.0001; of pairs with the speech's active level, with snr_mode=active of active parts; nan without
+    # references.
+    snr_db: float
     residual: int  # largest |noisy - clean - noise|, in steps of 16 bit
     clipped: int  # samples that were cut to 16 bit
     level_db: float  # RMS of noisy, dB of full scale, to 0.0001
@@ -71,6 +73,30 @@ def measured_snr(clean, noise, active_at=None):
     clean, noise = clean.astype(np.float32), noise.astype(np.float32)
     speech_db, noise_db = active_level_db(clean, active_at) if active_at else rms_db(clean), rms_db(noise)
     return math.inf if noise_db == -math.inf else speech_db - noise_db
+
+
+def nearest_active_snr(clean, noise, sample_rate, planned):
+    """What the SNR of the active parts (``senet.dsp.level.active_rms``) may have been, in dB, nearest to ``planned``.
+
+    Two integer signals (N,) leave it open where a frame is so near to the limit that rounding to 16 bit decides.
+    """
+    (low, high), (noise_low, noise_high) = (_active_levels(x, sample_rate) for x in (clean, noise))
+    return min(max(planned, low - noise_high), high - noise_low)
+
+
+def _active_levels(x, sample_rate):
+    """Lowest and highest level of the active frames, in dB of a step, that ``x`` can have had before it was rounded."""
+    starts = np.arange(0, len(x), round(ACTIVE_FRAME_SECONDS * sample_rate))
+    energies = np.add.reduceat(np.square(x, dtype=np.float64), starts)
+    lengths = np.diff(starts, append=len(x))
+    values = np.sqrt(energies / lengths)
+    found = []
+    for error in (0.5, -0.5):  # of each RMS: rounding moves no sample further
+        limit = (values.max() - error) * 10 ** (-ACTIVE_RANGE_DB / 20)
+        active = (values + error >= limit) | (values == values.max())
+        power = energies[active].sum() / lengths[active].sum()
+        found.append(10 * math.log10(power) if power > 0 else -math.inf)
+    return found
 
 
 def synthesise(out, plan, mixer, job=None):
@@ -117,7 +143,11 @@ def _check_stored(table, arks, shard, plan, rows):
             raise UserError(
                 f"{arks[0]}: '{line.utt}' has {len(noisy)} noisy, {len(clean)} clean and {len(noise)} noise samples"
             )
-        snr_db, residual = measured_snr(clean, noise, active_at), int(np.abs(noisy - clean - noise).max(initial=0))
+        residual = int(np.abs(noisy - clean - noise).max(initial=0))
+        if plan.settings.get("snr_mode") == "active":
+            snr_db = nearest_active_snr(clean, noise, int(plan.settings["sample_rate"]), line.snr_db)
+        else:
+            snr_db = measured_snr(clean, noise, active_at)
         stored.append(Stored(line.utt, *values, len(noisy), round(snr_db, 4), residual, clipped, level_db))
     with whole_file(table) as f:
         f.write(_seal(arks, shard, plan))
@@ -173,8 +203,9 @@ def collect(out, plan, labels):
 
 def _summary(result, plan):
     yield f"{result['mixtures']} mixtures, {result['hours']:.2f} h"
-    if plan.settings["policy"] != "pairs" and plan.settings.get("snr_mode") != "active":
-        yield f"SNR within {result['max_snr_error']:.4f} dB of the label"
+    if plan.settings["policy"] != "pairs":
+        parts = " of the dry ones" if plan.settings.get("target") == "early" else ""
+        yield f"SNR{parts} within {result['max_snr_error']:.4f} dB of the label"
     if plan[0].clean:
         yield f"noisy - clean - noise at most {result['max_residual']} steps of 16 bit"
     else:
@@ -183,9 +214,12 @@ def _summary(result, plan):
 
 
 def _snr_error(line, stored, settings):
-    """In dB; 0 where the planned SNR is about other speech than the stored clean signal, or about parts of it."""
-    early = settings.get("target") == "early" and line.rir
-    if line.snr_db is None or early or settings.get("snr_mode") == "active":
+    """In dB; 0 where the plan has none, and where it is about more than the stored clean signal.
+
+    That is so of a reverberant mixture with target=early: the label counts all of the reverberant speech, of which the
+    late part is stored in noise. Of these only the sum, the length and the clipping are checked.
+    """
+    if line.snr_db is None or (settings.get("target") == "early" and line.rir):
         return 0.0
     return abs(stored.snr_db - line.snr_db)
 

@@ -16,6 +16,7 @@ from senet.data.mixture_set import open_mixer
 from senet.data.plan import Plan
 from senet.data.scp import Scp, read_table, write_table
 from senet.data.sources import SourceSet
+from senet.data.synthesis import nearest_active_snr
 from senet.dsp.level import active_rms
 from senet.dsp.resample import resample
 from senet.errors import UserError
@@ -129,6 +130,56 @@ def test_guard_brings_the_largest_of_the_three_to_its_peak(options, tmp_path):
     for line, *signals in stored(tmp_path / "t"):
         assert abs(max(np.abs(x).max() for x in signals) - 0.99 * FULL_SCALE) <= 2
         assert abs(db(signals[1]) - db(signals[2]) - line.snr_db) < 0.01
+
+
+def test_a_stored_active_snr_that_is_not_the_label_is_refused(options, tmp_path):
+    out = tmp_path / "train"
+    run(*options, "--out", out, "--snr_mode", "active", "--num_clips", 4, "--level_lower", -60, "--level_upper", -50)
+    table = next((out / "ark").glob("shard.*.tsv"))
+    rows = table.read_text().splitlines()[1:]
+    for line, row in zip((out / "plan.tsv").read_text().splitlines()[2:], rows, strict=True):
+        assert abs(float(line.split("\t")[4]) - float(row.split("\t")[5])) < 0.05  # quiet, so that rounding has a say
+    plan = Plan(out / "plan.tsv")
+    _, _, clean, noise = next(stored(out))
+    assert abs(nearest_active_snr(clean, noise, RATE, plan[0].snr_db) - plan[0].snr_db) < 0.05
+    assert abs(nearest_active_snr(3 * clean, noise, RATE, plan[0].snr_db) - plan[0].snr_db) > 5
+    head, first, *rest = table.read_text().splitlines(keepends=True)
+    fields = first.split("\t")
+    fields[5] = str(float(fields[5]) + 0.1)
+    table.write_text("".join([head, "\t".join(fields), *rest]))
+    with pytest.raises(UserError, match=r"SNR .* dB, labelled "):
+        run(*options, "--out", out, "--collect")
+
+
+def test_what_is_checked_of_early_targets_is_said(options, tmp_path, capsys):
+    run(*options, "--out", tmp_path / "train", "--target", "early", "--num_clips", 8)
+    assert "8 mixtures, 0.00 h; SNR of the dry ones within 0.00" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--target", "early"]])
+def test_a_response_that_pushes_the_speech_out_of_the_mixture_is_drawn_again(data, tmp_path, words):
+    """The response begins after 1.9 of 2 s, and the recordings with nothing but zeros for half a second."""
+    rng = np.random.default_rng(0)
+    late = np.r_[np.zeros(round(1.9 * RATE)), 0.8, 0.01 * rng.standard_normal(800)]
+    folder = tmp_path / "data"
+    speech = {f"s{i}": (np.r_[np.zeros(8000), 0.1 * rng.standard_normal(24000)], RATE) for i in range(3)}
+    write_set(folder / "speech", speech)
+    write_set(folder / "noise", {"n": (0.1 * rng.standard_normal(40000), RATE)})
+    write_set(folder / "rir", {"late": (late, RATE), "near": (room(0.3, RATE), RATE)})
+    options = ["--data", folder, "--speech", "speech", "--noise", "noise", "--rir", "rir", "--policy", "dns"]
+    options += ["--seconds", 2, "--num_clips", 12, "--rir_prob", 1, *words]
+    run(*options, "--out", tmp_path / "train")
+    assert set(read_table(tmp_path / "train" / "utt2rir").values()) == {"near"}
+    write_set(folder / "rir_late", {"late": (late, RATE)})
+    with pytest.raises(UserError, match=r"rir_late: after 1000 draws .* within 2 s, so late .* cut the silence"):
+        run(*options, "--out", tmp_path / "other", "--rir", "rir_late")
+
+
+def test_types_to_exclude_that_are_not_there_are_told(options, tmp_path, capsys):
+    run(*options, "--out", tmp_path / "t", "--num_clips", 2, "--exclude_types", "Bab,nosuchtype", "--plan")
+    told = capsys.readouterr().err
+    assert "--exclude_types: nothing begins with 'nosuchtype'; there are the types " in told
+    assert "Babble" in told and "'Bab'" not in told
 
 
 def response(data, name):

@@ -206,6 +206,8 @@ def test_a_vanished_source_is_skipped_and_counted(vanishing, on_device, caplog):
     assert [len(batch["ids"]) for batch in whole] == [5, 5, 5, 5, 4]
     assert 0 < sum(batch["skipped"] for batch in whole) < 20
     assert "speech0-09.wav: cannot be opened: No such file or directory; skipped" in caplog.text
+    rows = {tuple(row.tolist()) for batch in whole for row in batch["noisy"]}
+    assert len(rows) == 24  # what takes the place of a mixture is none of the others
     assert same_stream(finished(batches, 0, num_workers=2), whole)
     assert same_stream(finished(batches, 0, start=2), whole[2:])
 
