@@ -57,8 +57,12 @@ class Job:
                 preexec_fn=lambda: guard.toggle(os.getpid()),  # before the command can do anything
             )
 
-    def send(self, number):
-        kill_group(self.process.pid, number)
+    def stop(self):
+        """Ask the command itself to end, not what it has started: a training needs its loaders to get to the point."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        kill_group(self.process.pid, signal.SIGKILL)
 
     def ended(self):
         """None while the job runs; then (code, signal) as its status file says, with log and status completed."""
@@ -167,17 +171,17 @@ def run_all(line, indices):
         if news and not stopped:
             deadline = time.time() + GRACE
             for job in running:
-                job.send(signal.SIGTERM)
+                job.stop()
         stopped += news
         # Of one Ctrl-C, SIGINT comes from the terminal and SIGTERM from the caller; a second one, and patience is over.
         again = stopped.count(signal.SIGINT) > 1 or stopped.count(signal.SIGTERM) > 1
         if deadline is not None and (again or time.time() >= deadline):
             deadline = None
             for job in running:
-                job.send(signal.SIGKILL)
+                job.kill()
         for job in [job for job in running if job.process.poll() is not None]:
             if stopped:
-                job.send(signal.SIGKILL)  # what the command left behind in its group
+                job.kill()  # what the command left behind in its group
             running.remove(job)
             guard.toggle(job.process.pid)
             result = job.ended()

@@ -193,6 +193,30 @@ def test_a_signal_ends_the_whole_group_and_completes_log_and_status(runner, tmp_
     assert json.loads((tmp_path / "q" / "x.2.status").read_text())["signal"] == signal.SIGTERM
 
 
+def test_what_a_command_has_started_is_its_own_to_end(runner, tmp_path):
+    (tmp_path / "loader.sh").write_text("trap 'touch told' TERM; touch begun; while true; do sleep 0.1; done\n")
+    (tmp_path / "train.sh").write_text("bash loader.sh & trap 'sleep 0.5; touch saved; exit 1' TERM; wait\n")
+    process = runner.start("x.log", "bash", "train.sh")
+    wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    process.communicate()
+    assert (tmp_path / "saved").exists() and not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize("numbers, saved", [(("INT", "TERM"), True), (("TERM", "INT", "INT"), False)])
+def test_one_interrupt_that_comes_on_two_ways_is_one(runner, tmp_path, numbers, saved):
+    (tmp_path / "train.sh").write_text("trap 'sleep 1; touch saved; exit 1' TERM; touch begun; sleep 300 & wait\n")
+    process = runner.start("x.log", "bash", "train.sh")
+    wait_for((tmp_path / "begun").exists)
+    for name in numbers:
+        process.send_signal(signal.Signals[f"SIG{name}"])
+        time.sleep(0.1)
+    assert process.wait(30) == 130
+    assert "stopped by SIGINT" in process.communicate()[1]
+    assert (tmp_path / "saved").exists() == saved
+
+
 def test_under_nohup_the_end_of_the_terminal_ends_nothing(runner, tmp_path):
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
     process = runner.start("x.log", "touch", "begun;", "sleep", "1;", "touch", "ended", **ignore)
