@@ -142,10 +142,16 @@ def listed(texts):
 
 
 def ask(words):
-    """(exit status, stdout, stderr) of a scheduler's command; it gets none of our signals. None: no answer in time."""
+    """(exit status, stdout, stderr) of a scheduler's command; status None: no answer. No signal to us reaches it."""
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=ANSWER, start_new_session=True, check=False
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ANSWER,
+            start_new_session=True,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),  # ours are blocked
         )
     except subprocess.TimeoutExpired:
         return None, "", f"{words[0]} gave no answer within {ANSWER:.0f} s"
