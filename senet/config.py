@@ -29,6 +29,7 @@ from pathlib import Path
 import configargparse
 import yaml
 
+from senet.bin import Help
 from senet.errors import UserError
 from senet.files import whole_file
 
@@ -120,13 +121,6 @@ def did_you_mean(word, known):
     return f" did you mean '{lower[near[0]]}'?" if near else ""
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults where there is one."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in (None, {}) else super()._get_help_string(action)
-
-
 class Parser(configargparse.ArgumentParser):
     """Argument parser with ``--config FILE.yaml`` and dotted overrides; parse with `parse`."""
 
@@ -142,7 +136,7 @@ class Parser(configargparse.ArgumentParser):
 
         super().__init__(
             config_file_parser_class=YamlFile,
-            formatter_class=_Help,
+            formatter_class=Help,
             allow_abbrev=False,
             add_config_file_help=False,
             add_env_var_help=False,

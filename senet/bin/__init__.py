@@ -4,6 +4,7 @@ Each module here has ``get_parser()``, which imports nothing heavy so that ``--h
 is instant, and ``main(argv=None)``, which parses and calls into the package.
 """
 
+import argparse
 import errno
 import importlib
 import logging
@@ -16,6 +17,15 @@ from senet.errors import UserError
 # Threads that wait by spinning starve each other where other programs run, too: a training with two threads beside one
 # busy process on two cores took 17 times as long. OpenMP reads this when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of an option that has one."""
+
+    def _get_help_string(self, action):
+        default = action.default
+        none = default is None or default is False or default in ("", [], {})
+        return action.help if none else super()._get_help_string(action)
 
 
 def setup_logging(level="INFO"):

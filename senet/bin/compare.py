@@ -5,15 +5,13 @@ import logging
 import sys
 from pathlib import Path
 
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 
 KINDS = (".md", ".csv", ".json", ".html")
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help, allow_abbrev=False)
     parser.add_argument(
         "expdir",
         nargs="*",

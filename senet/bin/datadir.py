@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 
 
 def get_parser():
-    style = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, "allow_abbrev": False}
+    style = {"formatter_class": Help, "allow_abbrev": False}
     parser = argparse.ArgumentParser(prog="senet datadir", description=__doc__, **style)
     tools = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
 

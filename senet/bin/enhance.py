@@ -4,7 +4,8 @@
   senet enhance recordings/ -o cleaned/ --model exp/train_lowlatency
   senet enhance dump/raw/test/wav.scp -o exp/train_lowlatency/enhanced_test --model exp/train_lowlatency
 
-Reads wav, flac, ogg, mp3 of any rate and number of channels; writes 16-bit wav of the same rate, channels and length.
+Reads wav, flac, ogg, mp3, opus of any rate and number of channels; writes 16-bit wav of the same rate, channels and
+length.
 """
 
 import argparse
@@ -13,12 +14,12 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 from senet.errors import UserError
 
 
 def get_parser():
-    class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)

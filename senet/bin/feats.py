@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 from senet.config import rate
 
 OPTIONS = {
@@ -32,7 +32,7 @@ def get_parser():
     parser = argparse.ArgumentParser(
         description=__doc__ + " First any number of jobs with --job J/N, then --collect; without these, all in one go."
         " What is done already is not done again, and the number of jobs does not change a byte.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     parser.add_argument(

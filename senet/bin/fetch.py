@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 
 
 def get_parser():
     parser = argparse.ArgumentParser(
         description=__doc__ + " Archives that lie in the folder of downloads already are used, and never removed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     parser.add_argument("list", type=Path, metavar="LIST", help="archives by parts, such as conf/archives.yaml")

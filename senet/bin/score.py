@@ -9,9 +9,10 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
 from senet import processes, shards
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 from senet.errors import UserError
 
 
@@ -27,9 +28,7 @@ class _Versions(argparse.Action):
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help, allow_abbrev=False)
     parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp of the enhanced audio")
     parser.add_argument("--ref", required=True, metavar="DIR", help="data directory of the test set")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets scores/<metric>, scores.csv, summary.json")
@@ -79,6 +78,12 @@ def main(argv=None):
         raise UserError(f"--metrics is empty; known: {', '.join(metrics.names())}")
     for name in names:
         metrics.find(name)
+    for option, path in (("enhanced", args.enhanced), ("enhanced_clean", args.enhanced_clean)):
+        if path and not Path(path).is_file():
+            raise UserError(
+                f"--{option} {path}: no such file; give the wav.scp that senet enhance writes into its folder, such as "
+                "exp/train_x/enhanced_test/wav.scp, or that of a data directory, to score the audio in it"
+            )
     audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean)
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []

@@ -9,7 +9,7 @@ import itertools
 import re
 import sys
 
-from senet.bin import run, setup_logging
+from senet.bin import Help, run, setup_logging
 
 _SHOWN = 100  # problems printed per file
 
@@ -18,7 +18,7 @@ def get_parser():
     parser = argparse.ArgumentParser(
         prog="senet validate",
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
     )
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="data directory")

@@ -138,7 +138,10 @@ class Stream(Dataset):
     def _report(self, key, error):
         message = f"{self.name}: {self.unit} '{key}': {error}"
         if self.bad_audio == "raise":
-            raise UserError(f"{message}. To go on without such recordings use --bad_audio skip") from error
+            raise UserError(
+                f"{message}. To go on without such recordings: --bad_audio skip, of a recipe "
+                "--train_args '--bad_audio skip'"
+            ) from error
         log.warning("%s; skipped", message)
 
 

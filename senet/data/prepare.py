@@ -242,7 +242,8 @@ def _list_folder(search, seen, nj, bad_audio):
     if bad:
         more = [f"and {num_bad - _NAMED} more"] if num_bad > _NAMED else []
         found = f"{num_bad} of {total} files in {search.src} cannot be read"
-        raise UserError("\n".join([*map(str, bad), *more, f"{found}; mend them or pass --bad_audio skip"]))
+        advice = "mend them, or leave them out: --bad_audio skip, of a recipe --local_args '--bad_audio skip'"
+        raise UserError("\n".join([*map(str, bad), *more, f"{found}; {advice}"]))
     sources = Sources.join(parts)
     if not len(sources):
         raise UserError(

@@ -173,7 +173,7 @@ def _sound_entry(where, file, head, content):
         sound = soundfile.SoundFile(content)
     except soundfile.LibsndfileError as error:
         found = f"is not audio that can be read (it begins with {head[:12]!r})"
-        raise fault(where, "format", f"{found}; wav, flac, ogg or mp3 expected") from error
+        raise fault(where, "format", f"{found}; wav, flac, ogg, mp3 or opus expected") from error
     info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
     if info.frames == 0:
         raise fault(where, "no samples", "has a header but no samples; record or make it again")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,8 @@ def report(tmp_path_factory):
 def test_help_is_there_and_imports_nothing_slow(report, line):
     assert report[line]["status"] == 0 and "usage" in report[line]["said"]
     assert report[line]["heavy"] == []
+    said = " ".join(report[line]["said"].split())
+    assert not re.search(r"\(default: (None|False|\[\]|\{\})?\)", said)
 
 
 @pytest.mark.parametrize("line", MANIFEST_TOOLS)

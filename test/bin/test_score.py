@@ -698,6 +698,10 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"2 missing, such as 'spk1-utt1'; 1 without a reference, such as 'zz-1'"):
             run_score(small_set, tmp_path / "out", enhanced=tmp_path / "other.scp")
 
+    def test_no_such_scp(self, small_set, tmp_path):
+        with pytest.raises(UserError, match="--enhanced nope.scp: no such file; give the wav.scp that senet enhance"):
+            run_score(small_set, tmp_path / "out", enhanced="nope.scp")
+
     def test_unknown_metric_before_any_work(self, small_set, tmp_path):
         with pytest.raises(UserError, match="no metric 'pesq'; did you mean 'pesq_"):
             run_score(small_set, tmp_path / "out", metrics="stoi pesq")
