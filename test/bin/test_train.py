@@ -234,6 +234,18 @@ def test_an_experiment_of_mixtures_continues_from_its_saved_configuration(mixing
         mixing("dns")
 
 
+def test_a_training_that_met_a_broken_file_goes_on_without_it(small_set, tmp_path):
+    data = shutil.copytree(small_set, tmp_path / "set")
+    (data / "wav.scp").write_text((data / "wav.scp").read_text().replace(str(small_set), str(data)))
+    words = ["--valid", str(small_set)]
+    run(tmp_path / "exp", data, *words)
+    next((data / "wav").iterdir()).unlink()
+    words += ["--max_epoch", "3"]
+    with pytest.raises(UserError, match="--bad_audio skip, of a recipe --train_args '--bad_audio skip'"):
+        run(tmp_path / "exp", data, *words)
+    assert len(run(tmp_path / "exp", data, *words, "--bad_audio", "skip")) == 3 * (3 + 1)
+
+
 def test_other_mixing_settings_and_sources_are_refused_on_resuming(mixing, tmp_path):
     mixing()
     with pytest.raises(UserError, match="mix_conf.snr_lower: -5.0 there, 0.0 now"):
