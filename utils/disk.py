@@ -111,10 +111,11 @@ def check(needs):
     for group in by_disk(needs):
         if total(group) > group[0].free:
             stages = ", ".join(dict.fromkeys(need.stage for need in group if need.bytes))
+            free, needed, about = size(group[0].free), size(total(group)), any(need.about for need in group)
             raise UserError(
-                f"the disk of {place(group)} has {size(group[0].free)} free, and {size(total(group))} are needed there "
-                f"(stage {stages}). Free some, put --datadir, --dumpdir or --expdir elsewhere, or make smaller sets "
-                "with --num_clips"
+                f"the disk of {place(group)} has {free} free, and {'about ' * about}{needed} are needed there (stage "
+                f"{stages}{'; after stage 1 that is known exactly' * about}). Free some, put --datadir, --dumpdir or "
+                "--expdir elsewhere, or make smaller sets with --num_clips"
             )
 
 

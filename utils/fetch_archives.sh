@@ -7,12 +7,15 @@ fetch_archives() { # FOLDER...: folders of the corpus; where all are there, noth
   if $keep_archives; then flags+=(--keep_archives); fi
   if $dry_run; then flags+=(--dry_run); fi
   if ! $download && $dry_run; then
-    # shellcheck disable=SC2086 # names of parts
     for folder in "$@"; do
-      [ -d "$folder" ] || missing=" (it would take:$(python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part \
-        --url "$url" "${flags[@]}" | tail -n 1 | cut -d: -f2- || true))"
+      if [ ! -d "$folder" ]; then
+        # shellcheck disable=SC2086 # names of parts
+        missing=$(python -m senet.bin.fetch "$archives" --downloads "$downloads" --part $part --url "$url" "${flags[@]}") || true
+        echo "$downloads: nothing is fetched without '--download true' (it would take:${missing##*:})"
+        return
+      fi
     done
-    echo "$downloads: nothing is fetched without '--download true'$missing"
+    echo "$downloads: 0 bytes"
     return
   elif ! $download; then
     for folder in "$@"; do [ -d "$folder" ] || missing+=" $folder"; done

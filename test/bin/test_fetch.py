@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,12 +125,16 @@ def test_recipes_fetch_nothing_unasked_and_tell_the_cost(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_tell_the_driver_the_bytes(recipe, tmp_path):
+def test_recipes_tell_the_driver_the_disk(recipe, tmp_path):
     words = [*places(recipe, tmp_path / "nowhere"), "--downloads", tmp_path / "to", "--dry_run", "true"]
     status, output = script(recipe, "download.sh", *words)
-    assert status == 0 and output.endswith(" 0 bytes\n")
+    assert status == 0
+    what = r": nothing is fetched without '--download true' \(it would take: .* of [\d.]+ GB\)\n"
+    assert re.fullmatch(re.escape(str(tmp_path / "to")) + what, output)
     status, output = script(recipe, "download.sh", *words, "--download", "true")
-    assert status in (0, 1) and int(output.split()[-2]) > 9e9
+    assert status in (0, 1) and float(output.split()[-2]) > 9 and output.endswith(" GB\n")
+    words = [*places(recipe, tmp_path), "--downloads", tmp_path / "to", "--dry_run", "true"]
+    assert script(recipe, "download.sh", *words) == (0, f"{tmp_path / 'to'}: 0 bytes\n")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
