@@ -344,10 +344,10 @@ train() {
   SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" "${command[@]}" &
   child=$!
   script=false
-  tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^# /d; /^error: /d' & # shows how it goes
+  tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /d' & # shows how it goes
   wait "$child" || code=$?
   wait
-  [ "$code" -eq 0 ] || sed -n '/^# /d; /^error: /,$p' "$log" >&2 # why it ended, at the end
+  [ "$code" -eq 0 ] || sed -n '/^#\( \|$\)/d; /^error: /,$p' "$log" >&2 # why it ended, at the end
   return "$code"
 }
 

@@ -290,7 +290,8 @@ def test_force_repeats_and_keeps_the_old_training_aside(done):
 
 def test_a_failed_training_ends_with_its_error(recipe):
     _, out, err = recipe.run(code=1, FAKE_FAIL="train")
-    assert out.count("train at work") == 1 and "no such luck" not in out
+    assert out.count("train at work") == 1 and "no such luck" not in out and not re.search("^#", out, re.M)
+    assert "--num_workers" not in recipe.calls_file.read_text(), "the training knows"
     assert err.splitlines()[-2] == "error: no such luck"
     assert err.splitlines()[-1].startswith("se.sh: stage 4 (train) did not finish")
     assert err.count("no such luck") == 1
@@ -443,6 +444,7 @@ class TestOnline:
         assert "--train conf/mix_train.yaml --valid dump/raw/valid" in train
         assert "--data data --mix_conf.snr_lower -5 --mix_conf.snr_levels [-5, 0] --mix_conf.num_clips 40" in train
         assert "seed" not in train, "that of the training decides"
+        assert "--num_workers 2" in train
         assert not (recipe.path / "dump/raw/train").exists()
         assert recipe.run(*self.WORDS, *words)[0] == ["compare"]
 
