@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from senet.report.statistics import holm, mean_interval, mean_intervals, paired_difference, signed_rank_p
+from senet.report.statistics import _Draws, holm, mean_interval, mean_intervals, paired_difference, signed_rank_p
 
 TIES = np.array([-0.2, 0.0, 0.1, 0.3])  # as of scores with few steps, or systems that often do the same
 SHARES = (0.15, 0.4, 0.25, 0.2)
@@ -135,7 +135,7 @@ class TestColumns:
         a = rng.normal(3, 1, 400)
         a[rng.choice(400, 100, replace=False)] = math.inf
         left, alone = mean_intervals([a, np.zeros(400)])[0], mean_interval(a[np.isfinite(a)])
-        assert (left.mean, left.n) == (alone.mean, 300)
+        assert (left.mean, left.n) == (pytest.approx(alone.mean, rel=1e-14), 300)
         assert [left.low, left.high] == pytest.approx([alone.low, alone.high], abs=0.06 * (alone.high - alone.low))
 
     def test_in_which_all_or_all_but_one_failed(self):
@@ -155,6 +155,16 @@ def test_equal_input_gives_equal_intervals_and_the_seed_matters():
     x = np.random.default_rng(3).normal(size=50)
     assert mean_interval(x) == mean_interval(x)
     assert mean_interval(x, seed=1) != mean_interval(x)
+
+
+def test_counts_are_as_likely_as_those_of_single_draws():
+    """Of each n: its counts add up to n, and their distribution is the binomial one of drawing n times with 1/n."""
+    for n in (5, 17, 30, 400, 3000):
+        counts = _Draws(n, 0)(max(20, 400_000 // n))
+        assert (counts.sum(axis=1) >= n).all() and (counts.sum(axis=1) == n).mean() > 0.999
+        found = np.bincount(counts.astype(int).ravel(), minlength=5)[:5] / counts.size
+        assert found == pytest.approx(stats.binom.pmf(range(5), n, 1 / n), abs=0.004)
+        assert counts.mean(axis=0) == pytest.approx(np.ones(n), abs=6 * counts.shape[0] ** -0.5)
 
 
 def test_few_values():
@@ -179,6 +189,15 @@ class TestSignedRank:
         expected = np.mean(np.abs(sums) >= abs(np.dot(ranks, np.sign(x))))
         assert signed_rank_p(x) == pytest.approx(expected)
         assert signed_rank_p(-x) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("n", [1, 2, 5, 13, 14, 20, 50, 51, 300, 20_000])
+    @pytest.mark.parametrize("kind", ["normal", "tied", "long tails"])
+    def test_p_is_that_of_scipy(self, n, kind):
+        for seed in range(3):
+            x = differences(kind, n, 1, seed)[0][:, 0] - 0.2
+            x = x[x != 0]
+            expected = stats.wilcoxon(x).pvalue if len(x) else 1
+            assert signed_rank_p(x) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
     def test_what_is_equal_or_failed_says_nothing(self):
         x = np.array([0.4, -0.1, 0.7, 0.9, -0.2])
