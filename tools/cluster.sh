@@ -45,7 +45,7 @@ end_daemons() { # end_daemons PIDFILE...
   for file in "$@"; do
     pid=$(cat "$file" 2> /dev/null) || continue
     kill "$pid" 2> /dev/null || continue
-    within 10 gone "$pid" || kill -KILL "$pid" 2> /dev/null || true
+    within 3 gone "$pid" || kill -KILL "$pid" 2> /dev/null || true
   done
 }
 
@@ -139,9 +139,9 @@ sge_start() {
   as_sgeadmin "$share/scripts/init_cluster" "$folder" default "$folder/spool/db" sgeadmin > "$folder/init.log"
   sge_qmaster
   within 20 qconf -sh || die "qmaster does not answer; see $folder/spool/qmaster/messages"
-  as_sgeadmin qconf -am root
-  as_sgeadmin qconf -as localhost
+  as_sgeadmin qconf -am root || true # qmaster makes it one itself, sooner or later; so with the next
   as_sgeadmin qconf -ah localhost || true
+  as_sgeadmin qconf -as localhost
   {
     printf '%s NONE\n' load_scaling complex_values user_lists xuser_lists projects xprojects usage_scaling report_variables
     echo "hostname localhost"
@@ -149,7 +149,8 @@ sge_start() {
   qconf -Ae "$folder/host"
   printf '%s\n' "group_name @allhosts" "hostlist localhost" > "$folder/group"
   qconf -Ahgrp "$folder/group"
-  qconf -sconf global | sed "/^#/d; s/^min_\(uid\|gid\) .*/min_\1 0/; s|^execd_spool_dir .*|execd_spool_dir $folder/spool/execd|" > "$folder/global"
+  qconf -sconf global | sed "/^#/d; s/^min_\(uid\|gid\) .*/min_\1 0/; s|^execd_spool_dir .*|execd_spool_dir $folder/spool/execd|
+    s/^load_report_time .*/load_report_time 00:00:03/" > "$folder/global"
   qconf -Mconf "$folder/global"
   pe="pe_name smp;slots 999;user_lists NONE;xuser_lists NONE;start_proc_args NONE;stop_proc_args NONE"
   pe+=";allocation_rule \$pe_slots;control_slaves FALSE;job_is_first_task TRUE;urgency_slots min;accounting_summary FALSE;qsort_args NONE"
@@ -167,8 +168,6 @@ as_sgeadmin() { runuser -u sgeadmin -- "$@"; }
 sge_stop() {
   timeout 20 qdel -f -u '*' > /dev/null 2>&1 || true
   timeout 20 qconf -ke localhost > /dev/null 2>&1 || true
-  timeout 20 qconf -km > /dev/null 2>&1 || true
-  within 10 gone "$(cat "$folder/spool/qmaster/qmaster.pid" 2> /dev/null || echo 0)" || true
   end_daemons "$folder"/spool/execd/*/execd.pid "$folder/spool/qmaster/qmaster.pid"
 }
 
@@ -176,7 +175,10 @@ if [ "$2" != install ]; then eval "$("${kind}_variables")"; fi
 packages=${kind}_packages commands=${kind}_commands
 case $2 in
   install)
-    [ "$(id -u)" -eq 0 ] || die "installing packages needs root"
+    missing=
+    for command in ${!commands}; do command -v "$command" > /dev/null || missing=$command; done
+    [ -n "$missing" ] || exit 0
+    [ "$(id -u)" -eq 0 ] || die "$missing is missing, and installing packages needs root"
     command -v apt-get > /dev/null || die "there is no apt-get here; install ${!packages} by your system's means"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086

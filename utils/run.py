@@ -16,6 +16,7 @@ Exit status: 0 when all jobs ended with 0; 1 when not; 128 + signal when interru
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -42,13 +43,12 @@ class Job:
         os.makedirs(os.path.dirname(self.log) or ".", exist_ok=True)
         self.status.unlink(missing_ok=True)
         self.start = time.time()
-        command = line.command_of(index)
         with open(self.log, "w", encoding="utf-8") as log:
-            log.write(f"# {command}\n# Started at {runner.date(self.start)}\n#\n")
+            log.write(f"# {line.command_of(index)}\n# Started at {runner.date(self.start)}\n#\n")
             log.flush()
             environment = dict(os.environ) if gpu is None else dict(os.environ, CUDA_VISIBLE_DEVICES=gpu)
             self.process = subprocess.Popen(
-                ["bash", "-c", command],
+                ["bash", "-c", line.shell_of(index)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -143,9 +143,9 @@ def concurrency(line, n_jobs):
 
 
 def ended_well(log):
-    """Whether an earlier run of this job ended with code 0, by its log."""
+    """Whether an earlier run of this job ended with code 0, by its log, of whichever runner."""
     try:
-        return runner.last_lines(log, 1)[0].startswith("# Ended (code 0)")
+        return re.match(r"# (Ended \(code 0\)|Finished at .* with status 0$)", runner.last_lines(log, 1)[0]) is not None
     except IndexError:
         return False
 
@@ -190,12 +190,13 @@ def run_all(line, indices):
     return failed, min(stopped, default=0)
 
 
-def main(argv):
+def main(argv, program="run.py", usage=__doc__, made=lambda line: line):
+    """The whole runner; ``made`` turns the parsed line into one whose commands run elsewhere (ssh.py)."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__)
+        print(usage)
         return 0 if argv else 1
     try:
-        line = runner.parse(argv)
+        line = made(runner.parse(argv))
         pick = line.options.get("pick", "all")
         if pick not in ("all", "failed", "incomplete"):
             raise runner.UsageError(f"--pick is all, failed or incomplete, not '{pick}'")
@@ -206,17 +207,17 @@ def main(argv):
             return 0
         failed, stopped = run_all(line, indices)
     except runner.UsageError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"run.py: {error.filename or line.log}: {error.strerror}", file=sys.stderr)
+        print(f"{program}: {error.filename or line.log}: {error.strerror}", file=sys.stderr)
         return 1
     if stopped:
         killed = "; killed" if any(number == signal.SIGKILL for _, number in failed.values()) else ""
-        print(f"run.py: stopped by {signal.Signals(stopped).name}; the jobs were ended{killed}", file=sys.stderr)
+        print(f"{program}: stopped by {signal.Signals(stopped).name}; the jobs were ended{killed}", file=sys.stderr)
         return 128 + stopped
     if failed:
-        runner.report("run.py", line, failed)
+        runner.report(program, line, failed)
         return 1
     return 0
 

@@ -67,6 +67,10 @@ class Line:
         """The command for bash: words without white space act as they are, others are quoted."""
         return " ".join(_bash_word(self.substitute(word, index)) for word in self.words)
 
+    def shell_of(self, index):
+        """What bash runs on this machine for it."""
+        return self.command_of(index)
+
     def status_of(self, index):
         """Path of the task's status file, ``LOGDIR/q/<base>.<index>.status``."""
         log = Path(self.log_of(index))
