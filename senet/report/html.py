@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from senet import __version__, metrics
+from senet.dsp import spectrogram
 from senet.report import charts, listening
 from senet.report.charts import Axis, number
 from senet.report.page import SIGNIFICANT, facts, quantity
@@ -44,7 +45,7 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
         loader=PackageLoader("senet.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"num": number, "amount": quantity, "length_of": _length}
-    environment.globals |= {"significant": SIGNIFICANT, "gradient": _gradient(), "range_db": listening.RANGE_DB}
+    environment.globals |= {"significant": SIGNIFICANT, "gradient": _gradient(), "range_db": spectrogram.RANGE_DB}
     values = {
         "title": title,
         "report": said,
@@ -80,7 +81,7 @@ def _length(seconds):
 
 
 def _gradient():
-    stops = ", ".join(f"rgb{c}" for c in listening.COLOURS)
+    stops = ", ".join(f"rgb{c}" for c in spectrogram.COLOURS)
     return f"linear-gradient(to right, {stops})"
 
 

@@ -3,8 +3,6 @@
 import base64
 import io
 import logging
-import struct
-import zlib
 
 import numpy as np
 
@@ -12,15 +10,10 @@ from senet import metrics
 from senet.data.audio import AudioError, read
 from senet.data.datadir import DataDir
 from senet.data.scp import Scp
+from senet.dsp.spectrogram import png, power_db
 from senet.errors import UserError
 
 SECONDS = 12  # of an utterance are played and shown
-RANGE_DB = 80
-# The colours of power, from the least to the most: their lightness rises evenly, so they read in grey, too.
-COLOURS = ((4, 5, 16), (33, 18, 84), (92, 24, 116), (152, 40, 110), (208, 66, 84), (243, 116, 54), (252, 182, 72),
-           (252, 246, 192))  # fmt: skip
-_LEVELS = 64  # of power: 1.25 dB each
-_COLUMNS = 750  # of a spectrogram: twice what a screen gives it
 
 
 def choose(comparison, count, utterances=()):
@@ -80,7 +73,7 @@ class Recordings:
             return [(source, {"missing": reason}) for source, reason in signals.items()]
         top = max(rate for _, rate, _ in heard) / 2
         seconds = max(len(x) / rate for x, rate, _ in heard)
-        spectra = {k: _power_db(s[0], s[1], seconds, top) for k, s in signals.items() if not isinstance(s, str)}
+        spectra = {k: power_db(s[0], s[1], seconds, top) for k, s in signals.items() if not isinstance(s, str)}
         loudest = max(s.max() for s in spectra.values())
         return [
             (
@@ -92,7 +85,7 @@ class Recordings:
                     "top": top / 1000,
                     "shortened": signal[2],
                     "audio": _flac(*signal[:2]),
-                    "picture": _picture(spectra[source] - loudest),
+                    "picture": _data_uri("image/png", png(spectra[source] - loudest)),
                 },
             )
             for source, signal in signals.items()
@@ -122,40 +115,13 @@ def _read(scp, utt):
     return x[: SECONDS * rate], rate, len(x) > SECONDS * rate
 
 
-def _power_db(x, rate, seconds, top):
-    """(F, T) power in dB of a Hann-windowed STFT of 32 ms frames; F and T are those of ``top`` Hz and ``seconds``."""
-    size = 2 * round(0.016 * rate)
-    hop = max(round(0.008 * rate), int(np.ceil(seconds * rate / _COLUMNS)))
-    window = np.hanning(size)
-    total = round(seconds * rate)
-    padded = np.pad(np.nan_to_num(x.astype(np.float64)), (size // 2, size // 2 + total - len(x)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * (window / window.sum())
-    power = 10 * np.log10(np.abs(np.fft.rfft(frames).T) ** 2 + 1e-14)
-    rows = round(top * size / rate) + 1
-    return np.pad(power, ((0, rows - len(power)), (0, 0)), constant_values=-140)
-
-
-def _picture(power):
-    """PNG data URI of (F, T) dB below the loudest, low frequencies at the bottom."""
-    levels = np.clip((power / RANGE_DB + 1) * (_LEVELS - 1), 0, _LEVELS - 1).round().astype(np.uint8)[::-1]
-    at = np.linspace(0, len(COLOURS) - 1, _LEVELS)
-    palette = np.stack([np.interp(at, range(len(COLOURS)), c) for c in zip(*COLOURS, strict=True)], axis=1)
-    rows = np.pad(levels, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: 0, none
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 8, 3, 0, 0, 0)),
-        (b"PLTE", palette.round().astype(np.uint8).tobytes()),
-        (b"IDAT", zlib.compress(rows, 9)),
-        (b"IEND", b""),
-    )
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
 def _flac(x, rate):
     import soundfile
 
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(np.nan_to_num(x), -1, 1), rate, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _data_uri("audio/flac", buffer.getvalue())
+
+
+def _data_uri(kind, content):
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

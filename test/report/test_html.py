@@ -15,6 +15,7 @@ from experiments import make_experiments
 
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table
+from senet.dsp import spectrogram
 from senet.report import charts, html, listening
 from senet.report.comparison import compare
 
@@ -288,7 +289,7 @@ class TestListening:
             assert (height, middle.argmax()) == (257, 32)  # of 8 kHz
             assert take["top"] == 8 and take["seconds"] == 1
             levels.append(int(middle.max()))
-        assert levels[0] == 63 and levels[0] - levels[1] == pytest.approx(63 * 40 / listening.RANGE_DB, abs=1)
+        assert levels[0] == 63 and levels[0] - levels[1] == pytest.approx(63 * 40 / spectrogram.RANGE_DB, abs=1)
 
     def test_long_utterances_are_shortened(self, tmp_path, report):
         utt = report.comparisons[0].utts[0]
