@@ -64,14 +64,13 @@ def mean_intervals(columns, level=0.95, resamples=RESAMPLES, seed=0):
     n = finite.sum(axis=1)
     with np.errstate(invalid="ignore"):
         means = values.sum(axis=1, where=finite) / n
+    deviations = np.zeros(values.shape, np.float32)  # from the means: no digits are lost
+    np.subtract(values, means[:, None], out=deviations, where=finite, casting="same_kind")
     low, high = np.full((2, len(values)), math.nan)
-    enough = np.flatnonzero(n >= MIN_FOR_INTERVAL)
-    if len(enough):
-        finite, of = finite[enough], means[enough]
-        deviations = np.zeros(finite.shape, np.float32)  # from the means: no digits are lost
-        np.subtract(values[enough], of[:, None], out=deviations, where=finite, casting="same_kind")
-        resampled = _resampled(deviations, finite, resamples, seed)
-        low[enough], high[enough] = of + _quantiles(resampled, _tail(level, n[enough]))
+    enough = n >= MIN_FOR_INTERVAL
+    if enough.any():
+        resampled = _resampled(deviations, finite, resamples, seed)[enough]
+        low[enough], high[enough] = means[enough] + _quantiles(resampled, _tail(level, n[enough]))
     return list(map(Mean, means.tolist(), low.tolist(), high.tolist(), n.tolist()))
 
 
@@ -121,7 +120,7 @@ class _Draws:
 
         self.n = n
         self._random, self._more = np.random.default_rng(seed).spawn(2)  # blocks of any size go on where one ended
-        rate = max(0, 1 - 4 / math.sqrt(n))  # more than n are drawn 3 times in 100,000
+        rate = max(0, 1 - 3 / math.sqrt(n))  # more than n are drawn once in 1000 times
         steps = np.rint(special.pdtr(np.arange(12), rate) * (1 << 16)).astype(int)
         self._counts = np.repeat(np.arange(12, dtype=np.float32), np.diff(steps, prepend=0))  # of a number of 16 bits
 
