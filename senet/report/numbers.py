@@ -114,5 +114,5 @@ def _series(comparison, system, found):
 
 def plain(mean):
     """A ``statistics.Mean`` for JSON, which has no nan."""
-    number = {k: v if math.isfinite(v) else None for k, v in mean._asdict().items()}
-    return {"mean": number["mean"], "interval": [number["low"], number["high"]], "n": mean.n}
+    value, low, high = (x if math.isfinite(x) else None for x in mean[:3])
+    return {"mean": value, "interval": [low, high], "n": mean.n}
