@@ -7,6 +7,7 @@ import numpy as np
 
 from senet.errors import UserError
 
+_MOST_GROUPS = 500  # of one label; of thousands of rooms or speakers, a report would say nothing and have no end
 _MAX_VALUES = 8  # so many different numbers are a group each; of more, intervals of numbers are
 _BIN = 5  # width of these, in dB
 _SECONDS = (0, 2, 4, 8, math.inf)
@@ -51,8 +52,9 @@ def read_labels(folder, utts):
 
 
 def breakdowns(labels):
-    """Yield ``(by, estimated, groups)`` for each label that divides the set, a group being
-    ``(label, low, high, index)``: low <= value < high in numeric ones, else None, and the utterances' numbers."""
+    """Yield ``(by, estimated, groups, total)`` for each label that divides the set, a group being
+    ``(label, low, high, index)``: low <= value < high in numeric ones, else None, and the utterances' numbers. If the
+    total is above 500, the groups are those of most utterances."""
     done = set()
     for column, by in COLUMNS.items():
         if column not in labels or by in done:
@@ -60,7 +62,12 @@ def breakdowns(labels):
         groups = list(_numeric(by, labels[column]) if column in _NUMERIC else _named(labels[column]))
         if 1 < len(groups) <= len(labels[column]) / 2:
             done.add(by)
-            yield by, column.endswith("_estimated"), groups
+            yield by, column.endswith("_estimated"), _largest(groups), len(groups)
+
+
+def _largest(groups):
+    kept = sorted(range(len(groups)), key=lambda i: -len(groups[i][-1]))[:_MOST_GROUPS]
+    return [groups[i] for i in sorted(kept)]
 
 
 def _named(values):

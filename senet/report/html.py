@@ -191,7 +191,8 @@ def _breakdown(said, metric, systems, compared):
         "title": (_NUMERIC | _CATEGORIES).get(by, by),
         "estimated": said["estimated"],
         "systems": [s.name for s in systems],
-        "total": len(groups),
+        "total": said["total"],
+        "kept": len(groups),
         "rows": [
             {
                 "group": g,

@@ -27,8 +27,8 @@ def test_set(comparison):
         "rows": [_row(comparison, system, scores) for system in comparison.systems],
         "differences": _differences(comparison, differences),
         "breakdowns": [
-            {"by": by, "estimated": estimated, "groups": [_group(comparison, *group) for group in groups]}
-            for by, estimated, groups in breakdown.breakdowns(comparison.labels)
+            {"by": by, "estimated": estimated, "total": total, "groups": [_group(comparison, *g) for g in groups]}
+            for by, estimated, groups, total in breakdown.breakdowns(comparison.labels)
         ],
         "extremes": [comparison.extremes(system, comparison.metrics[0]) for system in comparison.systems],
         "series": [_series(comparison, system, found) for system, found in comparison.series.items()],

@@ -191,7 +191,7 @@ def _breakdown(data, breakdown):
     groups = breakdown["groups"]
     if len(groups) > _MOST_GROUPS:
         shown = sorted(groups, key=lambda group: -group["n"])[:_MOST_GROUPS]
-        yield f"The {_MOST_GROUPS} of {len(groups)} that have most utterances."
+        yield f"The {_MOST_GROUPS} of {breakdown['total']} that have most utterances."
         yield ""
         groups = [group for group in groups if any(group is one for one in shown)]
     rows = []

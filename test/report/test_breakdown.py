@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from senet.report import breakdown
 from senet.report.breakdown import breakdowns
 
 
@@ -58,6 +59,12 @@ def test_known_goes_before_estimated():
     assert found[:2] == ("snr", False) and [group[0] for group in found[2]] == ["5", "10"]
     (found,) = breakdowns({"snr_estimated": labels["snr_estimated"]})
     assert found[:2] == ("snr", True)
+
+
+def test_of_very_many_groups_the_largest_are_kept_and_all_are_counted(monkeypatch):
+    monkeypatch.setattr(breakdown, "_MOST_GROUPS", 2)
+    (found,) = breakdowns({"rir": np.array(["a", "a", "b", "c", "c", "c", "d", "d"])})
+    assert [(label, len(index)) for label, _, _, index in found[2]] == [("a", 2), ("c", 3)] and found[3] == 4
 
 
 @pytest.mark.parametrize("values", [["a"] * 6, list("abcdef"), list("aabcde")])
