@@ -1,14 +1,19 @@
 """Train a model: stage 4 of every recipe; run again, it continues where it was."""
 
 import argparse
+import contextlib
+import functools
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 
 from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
+from senet.lock import Lock
+from senet.signals import AGAIN, on_stop
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +23,9 @@ def get_parser():
         description=(
             "Train a model into --expdir: config.yaml (all options), checkpoints/, train.log, train.jsonl, "
             "tensorboard/ (if installed), record.json, run.sh. An unfinished experiment is continued at the step where "
-            "it was saved last. Keys of the *_conf options are set one by one with a dot: --model_conf.n_layers 4."
+            "it was saved last. SIGTERM, SIGINT and SIGUSR1 save within a step and end it with status 75: the same "
+            "command continues, and slurm.py and queue.py requeue the job. Keys of the *_conf options are set one by one "
+            "with a dot: --model_conf.n_layers 4."
         )
     )
     data = parser.add_argument_group("data")
@@ -104,7 +111,7 @@ def get_parser():
 
     how = parser.add_argument_group("run")
     how.add_argument("--expdir", required=True, metavar="DIR", help="experiment folder, exp/<tag>")
-    how.add_argument("--max_epoch", type=int, default=100, help="epochs to train")
+    how.add_argument("--max_epoch", type=int, default=100, help="epochs to train; may be raised later")
     how.add_argument("--max_steps", type=int, default=0, help="updates to train; 0: no limit")
     how.add_argument(
         "--patience", type=int, default=0, help="stop after so many epochs without a better validation; 0: never"
@@ -124,6 +131,25 @@ def get_parser():
         help="checkpoints to keep of those at each multiple of save_every (at each epoch's end if that is 0), besides "
         "the last two: to average or score the last N",
     )
+    how.add_argument(
+        "--max_nonfinite",
+        type=int,
+        default=1,
+        help="stop at so many batches in a row whose loss or gradient is not finite; those before it are left out, and "
+        "named in the log; 1: stop at the first",
+    )
+    how.add_argument(
+        "--tensorboard",
+        choices=["auto", "true", "false"],
+        default="auto",
+        help="write expdir/tensorboard, for 'tensorboard --logdir exp'; auto: if that is installed (senet[tb])",
+    )
+    how.add_argument(
+        "--tensorboard_audio",
+        type=int,
+        default=3,
+        help="validation utterances to hear and see there, always the same, enhanced at each validation",
+    )
     how.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
     how.add_argument(
@@ -138,20 +164,34 @@ def main(argv=None):
     args = parser.parse(argv)
     dry_run = vars(args).pop("dry_run")
 
+    setup_logging()
+    with on_stop(leave):
+        defaults = resolve_options(args, parser)
+        if dry_run:
+            choose_device(args)
+            number, size = kept_checkpoints(args)
+            print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
+            return
+        with Lock(args.expdir):
+            train(args, defaults, argv)
+
+
+def leave(number):
+    """At a signal while nothing is trained."""
+    log.warning("%s: there was nothing to save; the same command continues", number.name)
+    raise SystemExit(AGAIN)
+
+
+def train(args, defaults, argv):
     import torch
 
     from senet.train.experiment import Experiment
     from senet.train.trainer import Trainer
 
-    setup_logging()
-    defaults = resolve_options(args, parser)
-    if dry_run:
-        choose_device(args)
-        number, size = kept_checkpoints(args)
-        print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
-        return
     experiment = Experiment(args.expdir, vars(args), defaults, argv)
     log_to_file(experiment.expdir / "train.log")
+    if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        log.info("Slurm runs this job again, restart %s", os.environ["SLURM_RESTART_COUNT"])
     device = choose_device(args)
     model = build_model(args, device)
     parameters = sum(p.numel() for p in model.parameters())
@@ -176,8 +216,10 @@ def main(argv=None):
         save_every=args.save_every,
         keep_best=args.keep_best,
         keep_last=args.keep_last,
+        max_nonfinite=args.max_nonfinite,
         seed=args.seed,
         num_workers=args.num_workers,
+        board=open_board(args),
     )
     experiment.write_record(**facts)
     log.info(
@@ -187,20 +229,27 @@ def main(argv=None):
     )  # fmt: skip
     try:
         trainer.fit()
-    finally:
-        if trainer.step:  # not when what was there could not be continued
-            best = trainer.best_score if math.isfinite(trainer.best_score) else None
-            experiment.write_record(
-                training_seconds=round(trainer.seconds, 1),
-                updates=trainer.step,
-                epochs=trainer.epoch,
-                validation_loss=best,
-            )
+    except BaseException:
+        with contextlib.suppress(UserError):  # why it ended comes first, such as a disk that is full
+            write_progress(experiment, trainer)
+        raise
+    write_progress(experiment, trainer)
+
+
+def write_progress(experiment, trainer):
+    if trainer.step:  # not when what was there could not be continued
+        experiment.write_record(
+            training_seconds=round(trainer.seconds, 1),
+            updates=trainer.step - trainer.nonfinite,
+            epochs=trainer.epoch,
+            validation_loss=trainer.best_score if math.isfinite(trainer.best_score) else None,
+        )
 
 
 def resolve_options(args, parser):
     """Fill in what depends on classes or on the machine, so that config.yaml says everything; return the defaults."""
-    for name, least in {"batch_size": 1, "max_epoch": 1, "log_every": 1, "seed": 0}.items():
+    smallest = {"batch_size": 1, "max_epoch": 1, "log_every": 1, "max_nonfinite": 1, "seed": 0, "tensorboard_audio": 0}
+    for name, least in smallest.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}")
     if args.num_workers is None:
@@ -443,6 +492,22 @@ def build_objective(args, model, device):
         grad_clip=args.grad_clip,
         ema_decay=args.ema_decay,
     )
+
+
+def open_board(args):
+    """What makes TensorBoard's writer once it is known from which step; None: there is none."""
+    folder = Path(args.expdir) / "tensorboard"
+    if args.tensorboard == "false":
+        return None
+    try:
+        from senet.train.board import Board
+    except ImportError as error:
+        if args.tensorboard == "true":
+            raise UserError(f"--tensorboard true: {error}; pip install tensorboard, or --tensorboard false") from None
+        log.info("no TensorBoard: it is not installed (pip install tensorboard); senet status and train.log do without")
+        return None
+    log.info("for TensorBoard: %s", folder)
+    return functools.partial(Board, folder, valid=args.valid, count=args.tensorboard_audio)
 
 
 def log_to_file(path):

@@ -15,6 +15,7 @@ from senet.data.batching import BatchOrder
 from senet.data.datadir import DataDir
 from senet.data.items import Spectra, Waveforms, Windows
 from senet.errors import UserError
+from senet.signals import ignore_stop
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Stream(Dataset):
             sampler=[(epoch, i) for i in range(start + rank, stop, world)],
             num_workers=num_workers,
             pin_memory=cuda.is_initialized(),
+            worker_init_fn=ignore_stop,  # torch's own answer to SIGTERM fails the training, which is about to save
             generator=Generator(),  # its own, or making the loader would draw from the training's random stream
         )
         for batch in loader:

@@ -22,6 +22,7 @@ from senet.provenance import cpu_name, git_state, versions
 CHANGEABLE = {
     "config", "expdir", "train", "valid", "data", "bad_audio", "mix_device", "max_epoch", "max_steps", "patience",
     "ngpu", "num_threads", "num_workers", "log_every", "save_every", "keep_best", "keep_last",
+    "max_nonfinite", "tensorboard", "tensorboard_audio",
 }  # fmt: skip
 
 

@@ -5,9 +5,9 @@ Everything that decides the parameters follows from the configuration and the st
 killed anywhere continues to the same bits, on the same machine and number of threads.
 """
 
+import errno
 import logging
 import math
-import os
 import signal
 import time
 from pathlib import Path
@@ -16,9 +16,15 @@ import torch
 
 from senet import checkpoint
 from senet.errors import UserError
+from senet.signals import AGAIN, on_stop
 from senet.train.log import Mean, TrainLog, clock
+from senet.train.status import note_finished
 
 log = logging.getLogger(__name__)
+
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+_NO_MEMORY = "can't allocate memory"  # as the CPU's allocator says
+_WORKER_DIED = "DataLoader worker", "killed by signal"
 
 
 class Trainer:
@@ -38,8 +44,11 @@ class Trainer:
         keep_best: checkpoints to keep by validation loss, besides the last two.
         keep_last: checkpoints to keep of those at multiples of ``save_every`` (of those at the ends of epochs where
             that is 0), besides the last two. Their steps do not depend on interruptions.
+        max_nonfinite: stop at so many batches in a row without a finite loss and gradient; those before it are skipped,
+            and named in the log. 1: at the first.
         seed: of dropout and the like.
         num_workers: processes that read batches.
+        board: makes a ``senet.train.board.Board`` of the step that is started from; None: no TensorBoard.
     """
 
     def __init__(
@@ -58,16 +67,21 @@ class Trainer:
         save_every=500,
         keep_best=1,
         keep_last=0,
+        max_nonfinite=1,
         seed=0,
         num_workers=0,
+        board=None,
     ):
         self.objective, self.train, self.valid, self.expdir = objective, train, valid, Path(expdir)
         self.sample_rate, self.device, self.num_workers, self.seed = sample_rate, device, num_workers, seed
         self.max_epoch, self.max_steps, self.patience = max_epoch, max_steps, patience
         self.log_every, self.save_every = log_every, save_every
-        self.keep_best, self.keep_last = keep_best, keep_last
+        self.keep_best, self.keep_last, self.max_nonfinite = keep_best, keep_last, max_nonfinite
+        self.board = board
+        self.signal = None  # that came
+        self.batch = None  # shape and ids of the present one
         # Where training is. All of this, and nothing else, is in a checkpoint beside the objective.
-        self.step = 0  # updates done
+        self.step = 0  # updates done, and batches skipped in place of one
         self.epoch = 0  # epochs completed
         self.position = 0  # batches done in the present epoch
         self.best_score = math.inf
@@ -77,6 +91,8 @@ class Trainer:
         self.epoch_mean = Mean()  # since the start of the epoch
         self.skipped = 0  # unreadable utterances in the present epoch
         self.validated = -1  # the step of the last validation
+        self.nonfinite = 0  # batches skipped because a loss or a gradient was not finite
+        self.nonfinite_row = 0  # of these, the last ones, without one between that was good
 
     # ------------------------------------------------------------ the loop
 
@@ -84,21 +100,27 @@ class Trainer:
         """Train to the end, or to the next signal.
 
         Raises:
-            SystemExit: SIGTERM or SIGINT came; everything is saved. Status 143 or 130.
-            UserError: a loss is not finite, a disk is full, data cannot be read.
+            SystemExit: SIGTERM, SIGINT or SIGUSR1 came; everything is saved. Status ``senet.signals.AGAIN``.
+            UserError: a loss is not finite, memory or a disk is full, data cannot be read; the last checkpoint stands.
         """
+        try:
+            self._fit()
+        except Exception as error:
+            told = self._explained(error)
+            if told is None:
+                raise
+            raise UserError(f"{told}; {self._kept()}, and the same command continues there") from error
+
+    def _fit(self):
         lines = self._resume()
         if reason := self._finished():
             log.info("%s: nothing to do: %s", self.expdir, reason)
+            note_finished(self.expdir)
             return
-        self.log = TrainLog(self.expdir, lines, self.step)
         self.speed = _Speed(self.seconds)
-        try:
-            with _Signals() as self.signals:
-                while not (reason := self._finished()):
-                    self._run_epoch()
-        finally:
-            self.log.close()
+        with TrainLog(self.expdir, lines, self.step, self._progress, self.board) as self.log, on_stop(self._note):
+            while not (reason := self._finished()):
+                self._run_epoch()
         log.info("finished after %s: %s; best validation loss %.6g", clock(self.seconds), reason, self.best_score)
 
     def _run_epoch(self):
@@ -112,7 +134,7 @@ class Trainer:
                 self._log_interval(batches)
             elif self.speed.total_steps == 3:
                 log.info("%.3g s per step, about %s per epoch", *self._epoch_seconds(batches))
-            if self.signals.received:
+            if self.signal:
                 self._stop()
             if self.save_every and self.step % self.save_every == 0 and self.position < batches:
                 self._save()
@@ -129,17 +151,21 @@ class Trainer:
     def _train_step(self, batch):
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # no random state to save: the step is enough
         finished = self._to_device(batch, self.train)
+        buffers = self._buffers() if self.max_nonfinite > 1 else ()
         try:
             values = self.objective.step(finished)
         except FloatingPointError as error:
-            raise self._not_finite("", error, finished["ids"]) from None
+            self._skip(error, finished["ids"], buffers)
+        else:
+            self.nonfinite_row = 0
+            self.interval.add(values)
+            self.epoch_mean.add(values)
         self.step += 1
         self.position += 1
-        self.interval.add(values)
-        self.epoch_mean.add(values)
         self.skipped += finished.get("skipped", 0)
         self.speed.count(batch["lengths"].sum().item() / self.sample_rate)
         self.seconds = self.speed.seconds()
+        self.log.status.beat()
 
     def _validate(self):
         mean = Mean()
@@ -148,7 +174,8 @@ class Trainer:
             if not math.isfinite(values["loss"]):
                 raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
             mean.add(values, weight)
-            if self.signals.received:
+            self.log.status.beat()
+            if self.signal:
                 self._stop()
         if not mean.weight:
             raise UserError("the validation set has no utterances")
@@ -156,6 +183,7 @@ class Trainer:
         return mean.values()
 
     def _to_device(self, batch, stream):
+        self.batch = tuple(next(v.shape for v in batch.values() if torch.is_tensor(v) and v.dim() > 1)), batch["ids"]
         moved = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
         return stream.finish(moved)
 
@@ -172,18 +200,65 @@ class Trainer:
     def _out_of_steps(self):
         return 0 < self.max_steps <= self.step
 
-    def _not_finite(self, phase, problem, ids):
-        last = checkpoint.entries(self.expdir / "checkpoints")
-        kept = f"the last checkpoint is step {last[-1]['step']}" if last else "there is no checkpoint yet"
+    # ------------------------------------------------------------ what goes wrong
+
+    def _skip(self, problem, ids, buffers):
+        """Go on without this batch, unless there were too many of the kind."""
+        self.nonfinite, self.nonfinite_row = self.nonfinite + 1, self.nonfinite_row + 1
+        record = {"event": "nonfinite", "step": self.step + 1, "epoch": self.epoch + 1, "problem": str(problem)}
+        self.log.write(record | {"ids": ids})
+        if self.nonfinite_row >= self.max_nonfinite:
+            raise self._not_finite("", problem, ids, self.nonfinite_row) from None
+        for module, name, value in buffers:
+            if getattr(module, name).shape == value.shape:
+                getattr(module, name).copy_(value)  # an average of the weights holds on to this tensor
+            else:
+                setattr(module, name, value)
+        log.error(
+            "%s at step %d, epoch %d: NOT LEARNED FROM (%d in a row, %d of them in all); the batch is %s",
+            problem, self.step + 1, self.epoch + 1, self.nonfinite_row, self.nonfinite, " ".join(ids),
+        )  # fmt: skip
+
+    def _buffers(self):
+        """(module, name, copy) of all buffers: running statistics of a batch that is not learned from are not kept."""
+        networks = [value for value in vars(self.objective).values() if isinstance(value, torch.nn.Module)]
+        found = [(module, name) for network in networks for module in network.modules() for name in module._buffers]
+        values = ((module, name, getattr(module, name)) for module, name in dict.fromkeys(found))
+        return [(module, name, value.clone()) for module, name, value in values if value is not None]
+
+    def _not_finite(self, phase, problem, ids, in_row=1):
+        row = f", the last of {in_row} in a row" if in_row > 1 else ""
         return UserError(
-            f"{phase}{problem} at step {self.step + 1}, epoch {self.epoch + 1}; stopped before the update, {kept}. "
-            f"The batch is {' '.join(ids)}. Check these recordings (senet.bin.validate --check_audio), "
-            "or lower optim_conf.lr or grad_clip."
+            f"{phase}{problem} at step {self.step + 1}, epoch {self.epoch + 1}{row}; stopped before the update, "
+            f"{self._kept()}. The batch is {' '.join(ids)}. Check these recordings (senet.bin.validate --check_audio), "
+            "or lower optim_conf.lr or grad_clip; --max_nonfinite 10 goes on without up to nine such batches in a row."
         )
+
+    def _explained(self, error):
+        """What happened and what to do, of errors that come from the machine; None for others."""
+        where = f"at step {self.step + 1}, epoch {self.epoch + 1}"
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return f"{error.filename or self.expdir}: {error.strerror}, {where}. Free some space"
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
+            size = f" The batch, of shape {self.batch[0]}, is {' '.join(self.batch[1])}." if self.batch else ""
+            return f"out of memory {where}: {_first_sentence(error)}.{size} Lower batch_size or crop_seconds"
+        if isinstance(error, RuntimeError) and all(part in str(error) for part in _WORKER_DIED):
+            return (
+                f"a process that reads data was killed {where}: {_first_sentence(error)}. 'Killed' is mostly for want "
+                "of memory, 'Bus error' of shared memory (/dev/shm): lower num_workers, batch_size or crop_seconds"
+            )
+        return None
+
+    def _kept(self):
+        last = checkpoint.entries(self.expdir / "checkpoints")
+        return f"the last checkpoint is step {last[-1]['step']}" if last else "there is no checkpoint yet"
 
     # ------------------------------------------------------------ saving and resuming
 
-    _STATE = ("step", "epoch", "position", "best_score", "stale", "seconds", "skipped", "validated")
+    _STATE = (
+        "step", "epoch", "position", "best_score", "stale", "seconds", "skipped", "validated", "nonfinite",
+        "nonfinite_row",
+    )  # fmt: skip
 
     def _save(self, score=None):
         self.log.sync()
@@ -214,16 +289,22 @@ class Trainer:
         except KeyError as missing:
             raise UserError(f"{folder}: the checkpoint is of another way of training: it has no {missing}") from None
         for name in self._STATE:
-            setattr(self, name, trainer[name])
+            setattr(self, name, trainer.get(name, getattr(self, name)))  # an earlier version did not know each
         self.interval, self.epoch_mean = Mean(**trainer["interval"]), Mean(**trainer["epoch_mean"])
         log.info("%s: %d epochs and %d steps are done", self.expdir, self.epoch, self.step)
         return trainer["log_lines"]
 
+    def _note(self, number):
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt  # pressed again: without waiting for the step
+        self.signal = number
+
     def _stop(self):
         self._save()
-        name = signal.Signals(self.signals.received).name
-        log.warning("%s: saved at step %d and stopped; the same command continues from there", name, self.step)
-        raise SystemExit(128 + self.signals.received)
+        log.warning(
+            "%s: saved at step %d and stopped; the same command continues from there", self.signal.name, self.step
+        )
+        raise SystemExit(AGAIN)
 
     # ------------------------------------------------------------ telling
 
@@ -231,27 +312,33 @@ class Trainer:
         steps_per_second, audio_per_second = self.speed.rates()
         values = self.interval.values()
         self.interval = Mean()
+        if not values:  # none of these batches was learned from
+            return
         record = {"event": "train", "step": self.step, "epoch": self.epoch + 1, **values, "lr": self.objective.lr}
         record |= {"seconds": self.seconds, "steps_per_second": steps_per_second, "audio_per_second": audio_per_second}
         self.log.write(record)
         terms = "  ".join(f"{name} {value:.3g}" for name, value in values.items() if name != "loss")
-        log.info(
-            "epoch %d/%d  step %d (%d/%d)  loss %.5g  (%s)  lr %.3g  %.3g steps/s  %.3g x real time  %s left",
-            self.epoch + 1, self.max_epoch, self.step, self.position, batches, values["loss"], terms,
-            self.objective.lr, steps_per_second, audio_per_second, clock(self._seconds_left(batches)),
+        log.info(  # what is looked for most comes first, where a narrow window does not break the line
+            "epoch %d/%d %d/%d  loss %.4g  %s left  %.3g steps/s  %.3g x real time  lr %.3g  step %d  %s",
+            self.epoch + 1, self.max_epoch, self.position, batches, values["loss"],
+            clock(self._progress()["seconds_left"]), steps_per_second, audio_per_second, self.objective.lr, self.step,
+            terms,
         )  # fmt: skip
 
     def _log_valid(self, valid, better):
         train = {f"train_{name}": value for name, value in self.epoch_mean.values().items()}
         record = {"event": "valid", "step": self.step, "epoch": self.epoch + 1, **valid, **train}
         record |= {"best": better, "lr": self.objective.lr, "skipped": self.skipped, "seconds": self.seconds}
+        record |= {"nonfinite": self.nonfinite} if self.nonfinite else {}
         self.log.write(record)
+        self.log.listen(self.objective.weights.evaluated, self.step)
         self.speed.restart()
         skipped = f"  skipped {self.skipped} unreadable utterances" if self.skipped else ""
         log.info(
-            "epoch %d/%d  step %d  validation loss %.5g (%s)  training loss %.5g%s",
-            self.epoch + 1, self.max_epoch, self.step, valid["loss"],
-            "best so far" if better else f"best {self.best_score:.5g}", train["train_loss"], skipped,
+            "epoch %d/%d  validation loss %.4g (%s)  training loss %.4g  step %d%s",
+            self.epoch + 1, self.max_epoch, valid["loss"],
+            "best so far" if better else f"best {self.best_score:.4g}", train.get("train_loss", math.nan), self.step,
+            skipped,
         )  # fmt: skip
 
     def _epoch_seconds(self, batches):
@@ -259,27 +346,45 @@ class Trainer:
         per_step = self.speed.seconds_per_step()
         return per_step, clock(per_step * batches)
 
-    def _seconds_left(self, batches):
-        """By this run's speed, validation included; the most it can take, as patience may end it earlier."""
-        steps = (self.max_epoch - self.epoch) * batches - self.position
+    def _progress(self):
+        """How far it is, and how long it will take at this run's speed, validation included; patience may end it
+        earlier."""
+        left = max(0, self.max_epoch - self.epoch) * self.train.num_batches(self.epoch) - self.position
         if self.max_steps:
-            steps = min(steps, self.max_steps - self.step)
-        return steps * self.speed.seconds_per_step()
+            left = max(0, min(left, self.max_steps - self.step))
+        return {
+            "step": self.step,
+            "steps": self.step + left,
+            "epoch": min(self.epoch + 1, self.max_epoch),
+            "max_epoch": self.max_epoch,
+            "seconds_left": left * self.speed.seconds_per_step() if self.speed.total_steps else None,
+        }
 
 
 class _Speed:
-    """Seconds, steps and audio, of this run and since the last log line."""
+    """Seconds, steps and audio, of this run and since the last log line.
+
+    The first steps compile, allocate and wait for the processes that read: as soon as there are others, they say nothing
+    of the speed.
+    """
+
+    _SLOW = 2  # steps
 
     def __init__(self, seconds_before):
         self.before, self.start = seconds_before, time.monotonic()
-        self.total_steps = 0
-        self.restart()
+        self.total_steps, self.slow = 0, 0.0  # slow: seconds of the first steps
+        self.mark, self.steps, self.audio = self.start, 0, 0.0
 
     def restart(self):
         self.mark, self.steps, self.audio = time.monotonic(), 0, 0.0
 
     def count(self, audio_seconds):
+        if self.total_steps == self._SLOW:
+            self.slow = self.counted - self.start
+            if self.mark == self.start:  # no log line yet
+                self.mark, self.steps, self.audio = self.counted, 0, 0.0
         self.steps, self.audio, self.total_steps = self.steps + 1, self.audio + audio_seconds, self.total_steps + 1
+        self.counted = time.monotonic()
 
     def rates(self):
         """Steps per second and seconds of audio per second since the last call."""
@@ -292,22 +397,9 @@ class _Speed:
         return self.before + time.monotonic() - self.start
 
     def seconds_per_step(self):
-        return (time.monotonic() - self.start) / max(self.total_steps, 1)
+        steps = self.total_steps - self._SLOW if self.slow else max(self.total_steps, 1)
+        return (time.monotonic() - self.start - self.slow) / steps
 
 
-class _Signals:
-    """Note SIGTERM and SIGINT instead of dying of them; a second one kills as usual."""
-
-    def __enter__(self):
-        self.received, self.pid = None, os.getpid()
-        self.old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def _note(self, number, frame):
-        if os.getpid() == self.pid:  # loader processes inherit this; they end with the trainer
-            self.received = number
-            signal.signal(number, self.old[number])
-
-    def __exit__(self, *exc):
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
+def _first_sentence(error):
+    return str(error).partition(". ")[0].rstrip(".") or type(error).__name__

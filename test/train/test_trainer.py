@@ -91,7 +91,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize("step", range(1, 16))
 def test_stopping_after_any_step_changes_no_bit(undisturbed, tmp_path, step):
-    assert fit_in_pieces(tmp_path, [("step", step)]) == [143]
+    assert fit_in_pieces(tmp_path, [("step", step)]) == [75]
     assert_equal(last_state(tmp_path), last_state(undisturbed))
     assert records(tmp_path) == records(undisturbed)
 
@@ -102,7 +102,7 @@ def test_stopping_after_any_step_changes_no_bit(undisturbed, tmp_path, step):
     ids=["every_step", "validation", "every_validation", "mixed"],
 )
 def test_stopping_again_and_again_changes_no_bit(undisturbed, tmp_path, signals):
-    assert fit_in_pieces(tmp_path, signals) == [143] * len(signals)
+    assert fit_in_pieces(tmp_path, signals) == [75] * len(signals)
     assert_equal(last_state(tmp_path), last_state(undisturbed))
     assert records(tmp_path) == records(undisturbed)
 
@@ -140,7 +140,7 @@ def test_stopping_within_an_epoch_of_mixtures_made_on_the_fly_changes_no_bit(tmp
         return {"train": train, "num_workers": num_workers}
 
     trainer(tmp_path / "calm", **options(0)).fit()
-    assert fit_in_pieces(tmp_path / "disturbed", [("step", 2), ("step", 3), ("evaluate", 1)], **options(1)) == [143] * 3
+    assert fit_in_pieces(tmp_path / "disturbed", [("step", 2), ("step", 3), ("evaluate", 1)], **options(1)) == [75] * 3
     assert_equal(last_state(tmp_path / "calm"), last_state(tmp_path / "disturbed"))
     assert records(tmp_path / "calm") == records(tmp_path / "disturbed")
 
@@ -150,11 +150,11 @@ def test_a_crash_repeats_the_steps_since_the_checkpoint_and_their_log_lines(undi
 
     def crash(batch, inner=objective.step):
         if len(objective.updater.optimizer.state) and objective.updater.updates == 9:
-            raise MemoryError
+            raise KeyError
         return inner(batch)
 
     objective.step = crash
-    with pytest.raises(MemoryError):
+    with pytest.raises(KeyError):
         trainer(tmp_path, objective).fit()
     assert [r["step"] for r in records(tmp_path)][-1] == 9 and checkpoint.entries(tmp_path / "checkpoints")[-1][
         "step"
@@ -174,14 +174,14 @@ def test_with_a_damaged_last_checkpoint_the_one_before_leads_to_the_same_end(und
     assert records(tmp_path) == records(undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_within_the_step_and_says_so(tmp_path, caplog, number):
     objective = supervised()
     _signal_after(objective, "step", 3, number)
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
         trainer(tmp_path, objective, save_every=0).fit()
-    assert stop.value.code == 128 + number and checkpoint.entries(tmp_path / "checkpoints")[-1]["step"] == 3
+    assert stop.value.code == 75 and checkpoint.entries(tmp_path / "checkpoints")[-1]["step"] == 3
     assert f"{number.name}: saved at step 3 and stopped; the same command continues" in caplog.text
     assert signal.getsignal(number) is before
 
@@ -211,7 +211,7 @@ def test_max_steps_ends_within_an_epoch_with_a_validation_and_can_be_raised(undi
 
 
 def test_a_signal_at_the_last_of_max_steps_does_not_lose_the_validation(tmp_path):
-    assert fit_in_pieces(tmp_path, [("step", 7)], max_steps=7) == [143]
+    assert fit_in_pieces(tmp_path, [("step", 7)], max_steps=7) == [75]
     assert [r["step"] for r in records(tmp_path, "valid")] == [5, 7]
 
 
@@ -338,12 +338,11 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
         trainer(tmp_path).fit()
     lines = [r.getMessage() for r in caplog.records]
     assert not any("\r" in line for line in lines)
-    (line,) = [line for line in lines if "step 6 " in line]
+    (line,) = [line for line in lines if "step 6 " in line and "left" in line]
     for part in (
-        "epoch 2/3",
-        "(1/5)",
+        "epoch 2/3 1/5 ",
         "loss ",
-        "(twice ",
+        "twice ",
         "lr 0.01",
         "grad_norm ",
         " steps/s",
@@ -351,17 +350,3 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
         " left",
     ):
         assert part in line
-
-
-def test_tensorboard_shows_the_same_numbers(tmp_path):
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with pytest.raises(SystemExit):
-        objective = supervised()
-        _signal_after(objective, "step", 7)
-        trainer(tmp_path, objective, log_every=1, save_every=5).fit()
-    time.sleep(1.1)  # event files are told apart by the second
-    trainer(tmp_path, log_every=1).fit()
-    board = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    shown = {e.step: e.value for e in board.Scalars("train/loss")}
-    assert shown == pytest.approx({r["step"]: r["loss"] for r in records(tmp_path, "train")}, rel=1e-5)
