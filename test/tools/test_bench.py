@@ -66,3 +66,9 @@ def test_a_comparison_is_timed_against_a_loop_of_bootstraps(tmp_path):
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(figures.read_text())
     assert row["utterances"] == 300 and row["ratio"] > 0 and row["compare"]["peak_mb"] > 50
+
+
+def test_runners_are_timed():
+    done = bench("runners.py", "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    assert "2 tasks of 'true', median of 1" in done.stdout and "run.py" in done.stdout
