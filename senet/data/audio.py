@@ -31,6 +31,7 @@ __all__ = [
     "read_mono",
     "to_int16",
     "walk_audio",
+    "wav_bytes",
     "write_wav",
 ]
 
@@ -162,7 +163,7 @@ def to_int16(x):
     return np.clip(scaled, -32768, 32767).astype(np.int16), int(clipped)
 
 
-def _wav_bytes(x, rate):
+def wav_bytes(x, rate):
     """A 16-bit PCM wav as (bytes, number of clipped samples)."""
     samples, clipped = to_int16(x)
     channels = 1 if samples.ndim == 1 else samples.shape[1]
@@ -184,7 +185,7 @@ def write_wav(path, x, rate):
     Returns:
         how many samples were clipped.
     """
-    data, clipped = _wav_bytes(x, rate)
+    data, clipped = wav_bytes(x, rate)
     with whole_file(path, "wb") as f:
         f.write(data)
     return clipped
@@ -215,7 +216,7 @@ class WavArkWriter:
         """Append ``x``, float or int16, shape (N,) or (N, C); returns the value for the scp, ``path:offset``."""
         if problem := bad_key(key):
             raise UserError(f"{self.path}: the key '{key}' {problem}; choose another id")
-        data, clipped = _wav_bytes(x, rate)
+        data, clipped = wav_bytes(x, rate)
         self.clipped += clipped
         self._file.write(f"{key} ".encode())
         offset = self._file.tell()
