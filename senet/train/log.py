@@ -1,4 +1,4 @@
-"""What training says while it runs: log lines, train.jsonl, and TensorBoard where it is installed.
+"""What training says while it runs: log lines, train.jsonl, status.json, and TensorBoard where it is wanted.
 
 ``train.jsonl`` has one object per line. ``{"event": "train", "step", "epoch", "loss", ..., "lr", "grad_norm"}`` holds
 means over the updates since the line before; ``{"event": "valid", "step", "epoch", "loss", ..., "train_loss",
@@ -12,37 +12,53 @@ import os
 from pathlib import Path
 
 from senet.files import whole_file
+from senet.train.status import Status
 
 log = logging.getLogger("senet.train")
 
 
 class TrainLog:
-    """Writes the records of one experiment.
+    """Writes the records of one experiment; within ``with``, after which its status says how it ended.
 
     Args:
         expdir: experiment folder.
         lines: how many records of an earlier run stand; later ones are cut off, because their steps are repeated.
         step: the step this run starts from.
+        progress: see ``senet.train.status.Status``.
+        board: makes a ``senet.train.board.Board`` of that step; None: no TensorBoard.
     """
 
-    def __init__(self, expdir, lines, step):
+    def __init__(self, expdir, lines, step, progress, board=None):
         self.lines = lines
         path = Path(expdir) / "train.jsonl"
         kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if path.exists() else []
         with whole_file(path) as f:
             f.writelines(kept)
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-        self.board = _tensorboard(Path(expdir) / "tensorboard", step)
+        self.status = Status(expdir, progress, _last_records(kept))
+        self.board = board(step) if board else None
+
+    def __enter__(self):
+        self.status.beat()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+        self.status.end(error)
 
     def write(self, record):
         """One record into every log; it is on its way to the disk when this returns."""
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         self.lines += 1
+        self.status.add(record)
         if self.board:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name not in ("step", "epoch"):
-                    self.board.add_scalar(f"{record['event']}/{name}", value, record["step"])
+            self.board.add(record)
+
+    def listen(self, model, step):
+        """After a validation: what the model makes of the board's utterances."""
+        if self.board:
+            self.board.listen(model, step)
 
     def sync(self):
         """Before a checkpoint counts the lines, they are on the disk."""
@@ -54,12 +70,10 @@ class TrainLog:
             self.board.close()
 
 
-def _tensorboard(folder, step):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None  # an extra: pip install senet[tb]
-    return SummaryWriter(folder, purge_step=step + 1)
+def _last_records(lines):
+    """Of the lines of train.jsonl, the last of training, then all of validation."""
+    train = next((line for line in reversed(lines) if '"event": "train"' in line[:40]), None)
+    return map(json.loads, [*([train] if train else []), *(line for line in lines if '"event": "valid"' in line[:40])])
 
 
 class Mean:

@@ -319,7 +319,7 @@ class Trainer:
         self.log.write(record)
         terms = "  ".join(f"{name} {value:.3g}" for name, value in values.items() if name != "loss")
         log.info(  # what is looked for most comes first, where a narrow window does not break the line
-            "epoch %d/%d %d/%d  loss %.4g  %s left  %.3g steps/s  %.3g x real time  lr %.3g  step %d  %s",
+            "epoch %d/%d %d/%d  loss %.5g  %s left  %.3g steps/s  %.3g x real time  lr %.3g  step %d  %s",
             self.epoch + 1, self.max_epoch, self.position, batches, values["loss"],
             clock(self._progress()["seconds_left"]), steps_per_second, audio_per_second, self.objective.lr, self.step,
             terms,
@@ -335,9 +335,9 @@ class Trainer:
         self.speed.restart()
         skipped = f"  skipped {self.skipped} unreadable utterances" if self.skipped else ""
         log.info(
-            "epoch %d/%d  validation loss %.4g (%s)  training loss %.4g  step %d%s",
+            "epoch %d/%d  validation loss %.5g (%s)  training loss %.5g  step %d%s",
             self.epoch + 1, self.max_epoch, valid["loss"],
-            "best so far" if better else f"best {self.best_score:.4g}", train.get("train_loss", math.nan), self.step,
+            "best so far" if better else f"best {self.best_score:.5g}", train.get("train_loss", math.nan), self.step,
             skipped,
         )  # fmt: skip
 
@@ -364,8 +364,8 @@ class Trainer:
 class _Speed:
     """Seconds, steps and audio, of this run and since the last log line.
 
-    The first steps compile, allocate and wait for the processes that read: as soon as there are others, they say nothing
-    of the speed.
+    The first steps compile, allocate and wait for the processes that read: as soon as there are others, they do not
+    count in the speed.
     """
 
     _SLOW = 2  # steps
