@@ -12,6 +12,7 @@ the option file has a line for; --config FILE (an option file; default conf/queu
 lines below); options with one dash go to qsub as they are; --pick all|failed|incomplete (leave out the tasks whose
 status is good); --dry-run (print the call and the script).
 A command that ends with 75 has saved what it did and is started again.
+A task that has left the queue without a status has failed 10 s later: file systems are late.
 Exit status: 0 when all tasks ended with 0; 1 when not; 128 + signal when interrupted, which cancels the job.
 
 The option file says what to call, and what the options add to it, $0 being the value. Names of resources and of the
@@ -50,7 +51,7 @@ option gpu=0
     CANCEL = ["qdel"]
     HOPELESS = {"error"}
     TASK, JOB_ID = "SGE_TASK_ID", "$JOB_ID"
-    TRAPS = ""
+    TRAPS = ":"
     REQUEUE = "exit 99 # which means: again"
 
     def __init__(self, options):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import runner
 
+from senet.errors import UserError
+
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LOOK = (0.1, 1.0)  # seconds between two looks for status files: at first, in the end
 ASK = (1.0, 10.0)  # between two questions to the scheduler
@@ -25,6 +27,7 @@ AGAIN = 75  # exit code (EX_TEMPFAIL) of a command that saved what it did, and w
 REMIND = 60.0  # between two messages that the job waits
 CANCELLING = 30.0  # time for cancelled tasks to end
 ANSWER = 60.0  # for the scheduler's commands
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # other SLURM_* are those of a job that we are in: not the new one's
 BUILT_IN = ("max_jobs_run", "pick", "dry_run", "config", "name")  # the others need a line in the option file
 
 SCRIPT = r"""#!/usr/bin/env bash
@@ -150,6 +153,7 @@ def ask(words):
             text=True,
             errors="replace",
             timeout=ANSWER,
+            env={name: value for name, value in os.environ.items() if name[:6] != "SLURM_" or name in KEPT},
             start_new_session=True,
             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),  # ours are blocked
         )
@@ -220,7 +224,7 @@ class Call:
             launch=scheduler.launch(line),
             again=AGAIN,
             requeue=scheduler.REQUEUE,
-        ).replace("\n\n", "\n")
+        )
 
     def submission(self):
         """The submit command, as words."""
@@ -383,7 +387,11 @@ def run(scheduler, line, indices):
     call = Call(scheduler, line, indices)
     call.submit()
     try:
-        failed, stopped = call.wait()
+        try:
+            failed, stopped = call.wait()
+        except OSError:  # the folder is gone, say
+            call.cancel(call.job)
+            raise
         if stopped:
             call.cancel(call.job)
             call.say(f"stopped by {signal.Signals(stopped).name}; job {call.job} was cancelled")
@@ -422,7 +430,7 @@ def main(scheduler, argv, usage):
             dry_run(Call(scheduler, line, indices))
             return 0
         return run(scheduler, line, indices)
-    except (runner.UsageError, Refused) as error:
+    except (runner.UsageError, UserError, Refused) as error:
         print(f"{scheduler.PROGRAM}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"{scheduler.PROGRAM}: {error.filename or line.log}: {error.strerror}", file=sys.stderr)

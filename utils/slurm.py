@@ -13,6 +13,7 @@ lines below); options with one dash go to sbatch as they are; --pick all|failed|
 status is good); --dry-run (print the call and the script); --num-nodes N (N nodes, and the command once for each GPU
 of each, by srun; MASTER_ADDR and MASTER_PORT are set).
 A command that ends with 75 has saved what it did and is requeued; so does Slurm with a preempted one, by itself.
+A task that has left the queue without a status has failed 10 s later: file systems are late.
 Exit status: 0 when all tasks ended with 0; 1 when not; 128 + signal when interrupted, which cancels the job.
 
 The option file says what to call, and what the options add to it, $0 being the value:

@@ -93,10 +93,3 @@ def test_no_job_outlives_the_runner(runner, number):
 )
 def test_without_machines_there_is_one_message(runner, machines, message):
     assert message in runner("x.log", "true", machines=machines, code=1)
-
-
-def test_the_order_of_modules_does_not_matter_to_the_standard_library():
-    """queue.py lies where scripts of this folder look first; their libraries still get their own queue."""
-    asks = "import queue, concurrent.futures, multiprocessing; assert queue.Queue and queue.SimpleQueue; print('good')"
-    found = subprocess.run([sys.executable, "-c", asks], cwd=UTILS, capture_output=True, text=True, check=True)
-    assert found.stdout == "good\n"
