@@ -35,7 +35,7 @@ STAGE = re.compile(r"^(\S+) \(se\.sh:\d+:\w+\) stage ")  # that, or the line whe
 # What tells the time of day, or how fast or by how many pieces it went, not what was computed.
 TIMED = re.compile(
     r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index\.json$|tensorboard/|\.headers$|/run\.sh$|\.pt$"
-    r"|enhance\.json$|\.time\.json$|RESULTS\.md$|results\.csv$|report\.html$"
+    r"|status\.json$|enhance\.json$|\.time\.json$|RESULTS\.md$|results\.csv$|report\.html$"
 )
 
 
