@@ -4,19 +4,14 @@ Numbers are those of ``Report``; here they become places in charts (``charts``) 
 ``template.html`` makes the page of them. The same files give the same page.
 """
 
-import json
-import logging
 import math
-from pathlib import Path
 
-import numpy as np
-import yaml
-
-from senet import __version__, metrics
+from senet import __version__
 from senet.dsp import spectrogram
 from senet.report import charts, listening
 from senet.report.charts import Axis, number
-from senet.report.page import SIGNIFICANT, facts, quantity
+from senet.report.origin import models, published, training
+from senet.report.page import SIGNIFICANT, quantity
 
 _MOST_GROUPS = 60  # of a breakdown are shown
 _NUMERIC = {"snr": "SNR (dB)", "level": "level (dB)", "duration": "duration (s)"}
@@ -54,13 +49,13 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
         "metrics": {m["name"]: m["label"] for d in said["test_sets"] for m in d["metrics"]},
         "megabytes": megabytes,
         "version": __version__,
-        "training": [t for s in report.systems if (t := _training(s))],
-        "models": _models(said["systems"]),
-        "published": _published(said["published"]),
+        "training": [t for s in report.systems if (t := training(s))],
+        "models": models(said["systems"]),
+        "published": published(said["published"]),
     }
     template = environment.get_template("template.html")
     room = megabytes * _MB - len(template.render(values).encode())
-    _add_recordings(sets, report.comparisons, audio, utterances, room)
+    listening.add_recordings(sets, report.comparisons, audio, utterances, room)
     return template.render(values)
 
 
@@ -245,146 +240,3 @@ def _curves(groups, kind, systems, name):
     every = math.ceil(len(groups) / 12)
     labels = [(round(100 * (i + 0.5) / len(groups), 2), g["label"]) for i, g in enumerate(groups) if i % every == 0]
     return {"kind": kind, "axis": y, "lines": lines, "labels": labels, "zero": y(0) if kind == "differences" else None}
-
-
-def _training(system):
-    """Curves of the losses in train.jsonl; None where there is none, or nothing in it yet."""
-    path = Path(system.path) / "train.jsonl"
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        train, valid = ([r for r in records if r["event"] == event] for event in ("train", "valid"))
-        steps, losses, validated = [r["step"] for r in train], [r["loss"] for r in train], [r["step"] for r in valid]
-        means, valid_losses = [r["train_loss"] for r in valid], [r["loss"] for r in valid]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        logging.warning("%s: damaged; there are no training curves of it", path)
-        return {"system": system.name, "damaged": True}
-    if not records:
-        return None
-    x = Axis([0, *steps, *validated], ticks=4, margin=0.02)
-    # The first losses may be so large that all that follows would be a flat line.
-    y = Axis([*(np.nanquantile(losses, [0, 0.98]) if losses else ()), *means[1:], *valid_losses], margin=0.06)
-    best = min(valid, key=lambda r: r["loss"], default=None)
-    return {
-        "system": system.name,
-        "x": x,
-        "y": y,
-        "between": charts.curve(x, y, steps, losses),
-        "mean": charts.curve(x, y, validated, means),
-        "valid": charts.curve(x, y, validated, valid_losses),
-        "best": best,
-        "at": best and (x(best["step"]), 100 - y(best["loss"])),
-        "seconds": records[-1].get("seconds"),
-    }
-
-
-def _models(systems):
-    """How each model was made, and in which options their configurations differ: [(option, [value, ...])]."""
-    flat = {s["name"]: _flat(s["config"]) for s in systems if s["config"]}
-    names = sorted({name for of in flat.values() for name in of})
-    values = [(name, [json.dumps(of[name], ensure_ascii=False) if name in of else None for of in flat.values()])
-              for name in names]  # fmt: skip
-    made = [s | {"yaml": yaml.safe_dump(s["config"])} for s in systems if s["record"] or s["config"]]
-    return {
-        "made": [m | {"facts": [(k, v) for k, v in facts(m["record"]) if v and k != "command"]} for m in made],
-        "systems": list(flat),
-        "differences": [(name, of) for name, of in values if len(set(of)) > 1],
-    }
-
-
-def _flat(config, prefix=""):
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _published(entries):
-    """A table for each test set, {"name", "metrics", "rows": [(system, n, [cell, ...])]}, and the numbered sources."""
-    sources = list(dict.fromkeys(e["source"] for e in entries))
-    tables = []
-    for name in dict.fromkeys(e["test_set"] for e in entries):
-        of = [
-            e | {"number": sources.index(e["source"]) + 1, "text": _printed(e["value"])}
-            for e in entries
-            if e["test_set"] == name
-        ]
-        columns = list(dict.fromkeys(e["metric"] for e in of))
-        rows = [
-            (
-                system,
-                ", ".join(dict.fromkeys(str(e["n"]) for e in of if e["system"] == system and "n" in e)),
-                [[e for e in of if (e["system"], e["metric"]) == (system, m)] for m in columns],
-            )
-            for system in dict.fromkeys(e["system"] for e in of)
-        ]
-        tables.append({"name": name, "metrics": list(map(metrics.label, columns)), "rows": rows})
-    return {"tables": tables, "sources": sources}
-
-
-def _printed(value):
-    """With two decimals at least: YAML has lost the zeros that papers print."""
-    return number(value, max(2, len(f"{value:g}".partition(".")[2])))
-
-
-def _add_recordings(sets, comparisons, audio, utterances, room):
-    """Put what can be heard into ``sets``, the most telling utterances of each set first, while there is room."""
-    queue = []
-    for number_of_set, comparison in enumerate(comparisons):
-        recordings = listening.Recordings(comparison)
-        chosen = listening.choose(comparison, audio, utterances)
-        queue += [(rank, number_of_set, recordings, one) for rank, one in enumerate(chosen)]
-    for _, i, recordings, (utt, place, value) in sorted(queue, key=lambda q: q[:2]):
-        takes = recordings.takes(utt)
-        size = sum(len(part) + 1000 for _, take in takes for part in take.values() if isinstance(part, str))
-        if all("missing" in take for _, take in takes):
-            sets[i]["unheard"].append((utt, takes[0][1]["missing"]))
-        elif size > room:
-            sets[i]["unheard"].append((utt, "size"))
-        else:
-            room -= size
-            sets[i]["utterances"].append(_utterance(comparisons[i], utt, place, value, takes))
-
-
-def _utterance(comparison, utt, place, value, takes):
-    i, metric = comparison.utts.index(utt), comparison.metrics[0]
-    label, digits = metrics.label(metric), metrics.find(metric)[0].digits
-    of = f"{label} {number(value, digits, bool(comparison.baseline))}"
-    over = f" over {comparison.baseline.name}" if comparison.baseline else ""
-    over += ", mean of the systems" if len(comparison.systems) > 1 + bool(comparison.baseline) else ""
-    labels = {name: values[i] for name, values in comparison.labels.items() if name != "seconds"}
-    heard = [take for _, take in takes if "audio" in take]
-    return {
-        "utt": utt,
-        "why": f"{_place(place)}: {of}{over}",
-        "labels": {_named(k): f"{v:g}".replace("-", "−") if isinstance(v, float) else v for k, v in labels.items()},
-        "seconds": heard[0]["seconds"],
-        "shortened": any(take["shortened"] for take in heard),
-        "axis": Axis([0, heard[0]["seconds"]], margin=0),
-        "takes": [
-            take
-            | {
-                "name": getattr(source, "name", source),
-                "system": not isinstance(source, str),
-                "scores": []
-                if isinstance(source, str)
-                else [(metrics.find(m)[0], comparison.scores(source, m)[i]) for m in comparison.metrics[:2]],
-            }
-            for source, take in takes
-        ],
-    }
-
-
-def _named(column):
-    return column.replace("_", " ").replace("snr", "SNR")
-
-
-def _place(place):
-    """What an utterance's rank, 0 (worst) to 100 (best), is called."""
-    if place is None:
-        return "Asked for"
-    return {0: "Worst", 50: "Median", 100: "Best"}.get(place) or f"Better than {place:.0f} % of the utterances"

@@ -270,7 +270,7 @@ class TestListening:
 
     def test_pictures_have_one_scale(self, tmp_path, report):
         """A tone 40 dB below that of another recording is as much darker in its picture, at 1 kHz in both."""
-        recordings = listening.Recordings(report.comparisons[0])
+        recordings = listening.Recordings(report.comparisons[0], [])
         utt = report.comparisons[0].utts[0]
         t = np.arange(16000) / 16000
         scps = []
@@ -295,7 +295,7 @@ class TestListening:
         utt = report.comparisons[0].utts[0]
         write_wav(tmp_path / "long.wav", np.zeros(20 * 8000), 8000)
         (tmp_path / "wav.scp").write_text(f"{utt} {tmp_path}/long.wav\n")
-        recordings = listening.Recordings(report.comparisons[0])
+        recordings = listening.Recordings(report.comparisons[0], [])
         recordings.sources = {"long": listening.Scp(tmp_path / "wav.scp")}
         ((_, take),) = recordings.takes(utt)
         assert take["shortened"] and take["seconds"] == listening.SECONDS
@@ -317,9 +317,11 @@ class TestListening:
         (folders[1] / "enhanced_test" / "wav.scp").unlink()
         assert "the list of its audio is not there any more" in Page(html.page(compare(folders), "Results")).text
 
-    def test_nothing_to_hear_at_all(self, tmp_path):
+    def test_nothing_to_hear_at_all(self, tmp_path, caplog):
         found = Page(html.page(compare(make_experiments(tmp_path, n=12)), "Results"))
         assert not found.all("audio") and "not there any more" in found.text
+        (warning,) = caplog.messages  # three systems and the test set
+        assert warning.startswith("4 lists of audio or files cannot be read; the first: ") and "noisy" in warning
 
     def test_set_without_references(self, tmp_path):
         folders = make_experiments(tmp_path, n=12, audio=True)
