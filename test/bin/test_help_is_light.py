@@ -48,6 +48,7 @@ MANIFEST_TOOLS = [
     "datadir subset data/a 1 data/d --first",
     "datadir split data/a 2",
     "datadir filter data/d/utt2spk data/a/wav.scp",
+    "status",
 ]
 
 
@@ -56,6 +57,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     data = folder / "data" / "a"
     data.mkdir(parents=True)
+    (folder / "exp" / "a" / "checkpoints").mkdir(parents=True)
     ids = ["s1-a", "s1-b", "s2-a"]
     (data / "wav.scp").write_text("".join(f"{u} wav/{u}.wav\n" for u in ids))
     (data / "spk1.scp").write_text("".join(f"{u} wav/{u}_clean.wav\n" for u in ids))
