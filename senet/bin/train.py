@@ -22,9 +22,9 @@ def get_parser():
     parser = config.Parser(
         description=(
             "Train a model into --expdir: config.yaml (all options), checkpoints/, train.log, train.jsonl, "
-            "tensorboard/ (if installed), record.json, run.sh. An unfinished experiment is continued at the step where "
+            "status.json, tensorboard/, record.json, run.sh. An unfinished experiment is continued at the step where "
             "it was saved last. SIGTERM, SIGINT and SIGUSR1 save within a step and end it with status 75: the same "
-            "command continues, and slurm.py and queue.py requeue the job. Keys of the *_conf options are set one by one "
+            "command continues, and slurm.py and queue.py requeue the job. Keys of *_conf options are set one by one "
             "with a dot: --model_conf.n_layers 4."
         )
     )

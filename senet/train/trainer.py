@@ -8,6 +8,7 @@ killed anywhere continues to the same bits, on the same machine and number of th
 import errno
 import logging
 import math
+import re
 import signal
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _NO_MEMORY = "can't allocate memory"  # as the CPU's allocator says
-_WORKER_DIED = "DataLoader worker", "killed by signal"
+_WORKER_DIED = re.compile("DataLoader worker.*(killed by signal|exited unexpectedly)")
 
 
 class Trainer:
@@ -242,10 +243,10 @@ class Trainer:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
             size = f" The batch, of shape {self.batch[0]}, is {' '.join(self.batch[1])}." if self.batch else ""
             return f"out of memory {where}: {_first_sentence(error)}.{size} Lower batch_size or crop_seconds"
-        if isinstance(error, RuntimeError) and all(part in str(error) for part in _WORKER_DIED):
+        if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
             return (
-                f"a process that reads data was killed {where}: {_first_sentence(error)}. 'Killed' is mostly for want "
-                "of memory, 'Bus error' of shared memory (/dev/shm): lower num_workers, batch_size or crop_seconds"
+                f"a process that reads data was killed {where}: {_first_sentence(error)}. Mostly that is for want of "
+                "memory, or of shared memory (/dev/shm) at a 'Bus error': lower num_workers, batch_size or crop_seconds"
             )
         return None
 

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import signal
-import time
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from toys import ToyBatches, supervised
 
 from senet import checkpoint
 from senet.errors import UserError
+from senet.train.log import TrainLog
 from senet.train.trainer import Trainer
 
 TIMES = ("seconds", "steps_per_second", "audio_per_second")
@@ -350,3 +350,31 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
         " left",
     ):
         assert part in line
+
+
+@pytest.mark.parametrize("log_every", [1, 2, 3, 5])
+def test_slow_first_steps_spoil_neither_the_speed_nor_the_time_left(tmp_path, monkeypatch, log_every):
+    """The first step takes 100 s, each other one 2 s: what was logged in the steps after it tells of 2 s."""
+    now = [0.0]
+    monkeypatch.setattr("senet.train.trainer.time.monotonic", lambda: now[0])
+    objective, left = supervised(), {}
+
+    def slow(batch, inner=objective.step):
+        now[0] += 2.0 if now[0] else 100.0
+        return inner(batch)
+
+    objective.step = slow
+    training = trainer(tmp_path, objective, ToyBatches([4] * 20), max_epoch=1, log_every=log_every)
+    write = TrainLog.write
+
+    def noted(self, record):
+        left[record["step"]] = training._progress()["seconds_left"]
+        write(self, record)
+
+    monkeypatch.setattr(TrainLog, "write", noted)
+    training.fit()
+    told = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    for record in told[:-1]:
+        if record["step"] > 2:
+            assert record["steps_per_second"] == pytest.approx(0.5)
+            assert left[record["step"]] == pytest.approx(2 * (20 - record["step"]))
