@@ -123,11 +123,8 @@ def _failures(data, row):
 
 def _notes(data, records):
     """What the table leaves out: why scores failed, clipping, how the time was taken, versions."""
-    notes = []
+    notes = list(_why_failed(data))
     for row in data["rows"]:
-        for label, _, reasons in _failures(data, row):
-            said = (f"{reason} ({found['n']}: {_few(found['utts'])})" for reason, found in reasons.items())
-            notes.append(f"{row['system']}, {label} failed: {'; '.join(said)}.")
         if (row["clipped"] or {}).get("files"):
             notes.append(f"{row['system']}: samples were clipped in {row['clipped']['files']} files.")
     ways = {_way(row["timed_on"]) for row in data["rows"] if row["real_time_factor"] is not None}
@@ -138,6 +135,24 @@ def _notes(data, records):
     versions = [f"{metric['label']} {metric['version']}" for metric in data["metrics"]]
     notes.append(f"Versions of the metrics (ours, then the package's): {', '.join(versions)}.")
     return list(chain.from_iterable((note, "") for note in notes))[:-1]
+
+
+def _why_failed(data):
+    """A line for each reason: which metrics of which systems have no score for it, and of which utterances."""
+    found = {}
+    for row in data["rows"]:
+        lacking = {}
+        for label, _, reasons in _failures(data, row):
+            for reason, of in reasons.items():
+                lacking.setdefault((reason, f"{of['n']}: {_few(of['utts'])}"), []).append(label)
+        for (reason, utts), labels in lacking.items():
+            found.setdefault(reason, {}).setdefault((", ".join(labels), utts), []).append(row["system"])
+    for reason, parts in found.items():
+        said = (
+            f"{labels} of {'all systems' if 1 < len(of) == len(data['rows']) else ', '.join(of)} ({utts})"
+            for (labels, utts), of in parts.items()
+        )
+        yield f"Failed, {reason}: {'; '.join(said)}."
 
 
 def _few(utts, number=3):

@@ -264,7 +264,7 @@ def test_failures_are_shown(recipe):
     page = run_compare(recipe)
     half = rows(page, "## Test set test")[3]
     assert half[-1] == "2 STOI" and half[4].endswith(" (n 3)")
-    assert "train_half, STOI failed: the estimate is silent (2: spk0-utt0, spk0-utt2)." in page
+    assert "Failed, the estimate is silent: STOI of train_half (2: spk0-utt0, spk0-utt2)." in page
     assert rows(page, "### Difference to noisy")[2][2].endswith(", 3 pairs")
 
 

@@ -56,8 +56,25 @@ def test_failures_are_counted_listed_and_in_no_pair(text):
     found = text(failed=3)
     row = table(found, "## Test set test")[3]
     assert row[4].endswith(" (n 57)") and row[-1] == "3 PESQ-WB"
-    assert "train_gagnet, PESQ-WB failed: the estimate is silent (3: " in found
+    assert "Failed, the estimate is silent: PESQ-WB of train_gagnet (3: " in found
     assert table(found, "### Difference to noisy")[2][1].endswith(", 57 pairs")
+
+
+def test_a_cause_that_many_scores_share_is_said_once(tmp_path):
+    for folder in (folders := make_experiments(tmp_path)):
+        path = folder / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        for metric in ("stoi", "si_sdr"):
+            scores = folder / "enhanced_test" / "scores" / metric
+            lines = scores.read_text().splitlines()
+            scores.write_text("\n".join([lines[0].split()[0] + " nan", *lines[1:]]) + "\n")
+            values = [float(line.split()[1]) for line in lines[1:]]
+            reasons = {"the reference is silent": {"n": 1, "utts": ["spk0-utt00000"]}}
+            summary["metrics"][metric] |= {"mean": sum(values) / len(values), "reasons": reasons}
+        path.write_text(json.dumps(summary))
+    text = page.markdown("Results", comparison.compare(folders))
+    assert "\nFailed, the reference is silent: STOI, SI-SDR (dB) of all systems (1: spk0-utt00000).\n" in text
+    assert text.count("is silent") == 1
 
 
 def test_parts_of_the_set_are_those_of_the_first_metric(text):
