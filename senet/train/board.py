@@ -1,5 +1,6 @@
 """TensorBoard: the numbers of train.jsonl as curves, and a few validation utterances to hear and see."""
 
+import functools
 import logging
 from pathlib import Path
 
@@ -17,6 +18,21 @@ log = logging.getLogger(__name__)
 SECONDS = 12  # of an utterance are heard and shown
 
 
+def _while_it_can(method):
+    """A disk that is full ends TensorBoard and not the training: what has to be kept will say so."""
+
+    @functools.wraps(method)
+    def guarded(self, *arguments):
+        try:
+            if not self.ended:
+                method(self, *arguments)
+        except OSError as error:
+            self.ended = True
+            log.warning("TensorBoard ends here: %s", error)
+
+    return guarded
+
+
 class Board:
     """Writes ``folder``; what an earlier run wrote there after ``step`` is repeated, so TensorBoard drops it.
 
@@ -30,19 +46,19 @@ class Board:
 
     def __init__(self, folder, step, valid, count):
         first = not list(Path(folder).glob("events.*"))
-        self.writer = SummaryWriter(folder, purge_step=step + 1)
+        self.writer, self.ended = SummaryWriter(folder, purge_step=step + 1), False
         self.utterances = dict(_utterances(DataDir(valid), count)) if count else {}
-        for utt, (signals, rate, loudest) in self.utterances.items() if first else ():
-            for name, x in signals.items():
-                self._show(f"{utt}/{name}", x, rate, loudest, 0)
-        self.writer.flush()
+        if first:
+            self._show_given()
 
+    @_while_it_can
     def add(self, record):
         """The numbers of a record of train.jsonl."""
         for name, value in record.items():
             if type(value) in (int, float) and name not in ("step", "epoch"):
                 self.writer.add_scalar(f"{record['event']}/{name}", value, record["step"])
 
+    @_while_it_can
     @torch.no_grad()
     def listen(self, model, step):
         """What a model on any device makes of the utterances. To look is not worth a training: what fails is told."""
@@ -57,8 +73,16 @@ class Board:
                 self._show(f"{utt}/enhanced", enhanced, rate, loudest, step)
         self.writer.flush()
 
+    @_while_it_can
     def close(self):
         self.writer.close()
+
+    @_while_it_can
+    def _show_given(self):
+        for utt, (signals, rate, loudest) in self.utterances.items():
+            for name, x in signals.items():
+                self._show(f"{utt}/{name}", x, rate, loudest, 0)
+        self.writer.flush()
 
     def _show(self, name, x, rate, loudest, step):
         power = power_db(x, rate, len(x) / rate, rate / 2)

@@ -1,5 +1,6 @@
 """TensorBoard: the numbers of the log, and the same utterances at each validation."""
 
+import errno
 import functools
 import io
 import logging
@@ -97,6 +98,20 @@ def test_what_a_model_cannot_do_or_an_utterance_is_not_ends_no_training(small_se
     made.close()
     assert "spk0-utt0: not heard, for want of memory: too large" in caplog.text
     assert [e.step for e in shown(tmp_path).Audio("audio/spk0-utt0/enhanced")] == [1]
+
+
+def test_a_disk_that_is_full_ends_tensorboard_and_not_the_training(small_set, tmp_path, monkeypatch, caplog):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = board(tmp_path, small_set, 1)(0)
+    monkeypatch.setattr(made.writer, "flush", full)
+    with caplog.at_level(logging.WARNING):
+        made.listen(Half(), 1)
+        made.add({"event": "train", "step": 2, "epoch": 1, "loss": 1.0})
+        made.listen(Half(), 2)
+        made.close()
+    assert caplog.text.count("TensorBoard ends here: [Errno 28] No space left on device") == 1
 
 
 def options(*words):
