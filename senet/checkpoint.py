@@ -5,7 +5,7 @@ oldest first with SHA-256, step, epoch, score, and whether it is of the regular 
 one every so many steps or epochs. A checkpoint exists from the moment the index names
 it; anything else in the folder is the remains of a killed process and is removed by the
 next save. A file whose SHA-256 differs from the index is reported and the one before it
-is used.
+is used. So is a damaged index: ``index_before.json`` is the one before the last save.
 
 torch is imported only to read and write states: listing a folder is instant.
 """
@@ -20,8 +20,9 @@ from pathlib import Path
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 
-INDEX = "index.json"
+INDEX, BEFORE = "index.json", "index_before.json"
 _FIELDS = ("file", "sha256", "step", "epoch", "score")
+_DAMAGED = ValueError, KeyError, TypeError, AttributeError  # what reading another thing than an index ends with
 _ALWAYS = 2  # newest ones that are kept in any case, so that there is one before a damaged one
 
 
@@ -31,18 +32,34 @@ def entries(folder):
     Returns:
         list, empty when nothing has been saved.
     Raises:
-        UserError: the index is damaged.
+        UserError: the index is damaged, and there is none before it.
     """
     path = Path(folder) / INDEX
     if not path.exists():
         return []
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
-        return [{k: e[k] for k in _FIELDS} | {"regular": e.get("regular", True)} for e in listed]
-    except (ValueError, KeyError, TypeError):
+        return _listed(path)
+    except _DAMAGED:
+        pass
+    try:
+        before = _listed(path.with_name(BEFORE))
+    except (OSError, *_DAMAGED):
         raise UserError(
             f"{path}: damaged: not an index of checkpoints. Restore it, or remove {folder} to start anew."
         ) from None
+    logging.error("%s: damaged; NOT USED, going by %s, without the last checkpoint", path, BEFORE)
+    return before
+
+
+def _listed(path):
+    index = json.loads(path.read_text(encoding="utf-8"))
+    if index.get("sha256") not in (None, _digest(index["checkpoints"])):  # None: of an earlier version
+        raise ValueError
+    return [{k: e[k] for k in _FIELDS} | {"regular": e.get("regular", True)} for e in index["checkpoints"]]
+
+
+def _digest(listed):
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 
 def save(folder, state, *, step, epoch, score=None, regular=True, keep_best=1, keep_last=0):
@@ -71,16 +88,19 @@ def save(folder, state, *, step, epoch, score=None, regular=True, keep_best=1, k
     torch.save(state, buffer)
     content = buffer.getbuffer()
 
-    kept = [e for e in entries(folder) if e["step"] < step]
+    before = entries(folder)
+    kept = [e for e in before if e["step"] < step]
     name = f"step_{step:08d}.pt"
-    if any(e["file"] == name for e in entries(folder)):  # never overwrite what the index still names
+    if any(e["file"] == name for e in before):  # never overwrite what the index still names
         name = f"step_{step:08d}_b.pt"
     with whole_file(folder / name, "wb") as f:
         f.write(content)
     new = {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "step": step, "epoch": epoch, "score": score}
     new["regular"] = regular
     kept = _worth_keeping([*kept, new], keep_best, keep_last)
-    write_json(folder / INDEX, {"checkpoints": kept})
+    if before:
+        write_json(folder / BEFORE, {"checkpoints": before, "sha256": _digest(before)})
+    write_json(folder / INDEX, {"checkpoints": kept, "sha256": _digest(kept)})
 
     names = {e["file"] for e in kept}
     for path in [*folder.glob("step_*.pt"), *folder.glob(".step_*.tmp")]:

@@ -112,6 +112,26 @@ def test_a_damaged_index_is_named(tmp_path, text):
         checkpoint.load(tmp_path)
 
 
+def test_a_flipped_byte_anywhere_in_the_index_is_noticed_and_the_one_before_used(tmp_path, caplog):
+    for step in (1, 2, 3):
+        save(tmp_path, step, score=4.0 - step)
+    path = tmp_path / "index.json"
+    whole, listed = path.read_bytes(), checkpoint.entries(tmp_path)
+    blank = 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        caplog.clear()
+        if checkpoint.entries(tmp_path) == listed:  # the byte stood for nothing
+            blank += 1
+            continue
+        assert "index.json: damaged; NOT USED" in caplog.text
+        assert saved_steps(tmp_path) == [1, 2]
+    assert blank < 20
+    assert checkpoint.load(tmp_path)["trainer"]["step"] == 2
+    save(tmp_path, 3)
+    assert saved_steps(tmp_path)[-1] == 3 and "damaged" in caplog.text
+
+
 def test_a_pickled_object_is_not_run(tmp_path):
     path = save(tmp_path, 1)
 
@@ -122,6 +142,7 @@ def test_a_pickled_object_is_not_run(tmp_path):
     torch.save({"a": Harmful()}, path)
     index = json.loads((tmp_path / "index.json").read_text())
     index["checkpoints"][0]["sha256"] = files.sha256(path)
+    del index["sha256"]
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="holds more than tensors and plain values"):
         checkpoint.load(tmp_path)
@@ -155,7 +176,7 @@ def test_a_full_disk_leaves_the_previous_one_and_names_the_file(tmp_path, monkey
     assert checkpoint.load(tmp_path)["trainer"]["step"] == 1
     monkeypatch.undo()
     save(tmp_path, 2)
-    assert saved_steps(tmp_path) == [1, 2] and len(list(tmp_path.iterdir())) == 3  # no remains
+    assert saved_steps(tmp_path) == [1, 2] and len(list(tmp_path.iterdir())) == 4  # no remains
 
 
 def test_a_kill_at_any_moment_of_saving_leaves_a_readable_last(tmp_path):
@@ -182,7 +203,8 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_readable_last(tmp_path):
         checkpoint.load(tmp_path, "best")
         reached = step
     save(tmp_path, reached + 1)
-    assert {p.name for p in tmp_path.iterdir()} == {"index.json", *(e["file"] for e in checkpoint.entries(tmp_path))}
+    indices = {"index.json", "index_before.json"}
+    assert {p.name for p in tmp_path.iterdir()} == indices | {e["file"] for e in checkpoint.entries(tmp_path)}
 
 
 class TestSeries:
@@ -202,6 +224,7 @@ class TestSeries:
         index = json.loads((folder / "index.json").read_text())
         for entry in index["checkpoints"]:
             del entry["regular"]
+        del index["sha256"]
         (folder / "index.json").write_text(json.dumps(index))
         assert [e["step"] for e in checkpoint.series(checkpoint.entries(folder))] == [9, 8, 7, 6, 4]
 
