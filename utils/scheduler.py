@@ -17,13 +17,13 @@ from pathlib import Path
 import runner
 
 from senet.errors import UserError
+from senet.signals import AGAIN
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LOOK = (0.1, 1.0)  # seconds between two looks for status files: at first, in the end
 ASK = (1.0, 10.0)  # between two questions to the scheduler
 LATE = 10.0  # seconds that a status file may come after its task is gone: file systems are late
 HOPELESS = 5.0  # a reason for which a job waits for ever has to hold for so long
-AGAIN = 75  # exit code (EX_TEMPFAIL) of a command that saved what it did, and wants to be run again
 REMIND = 60.0  # between two messages that the job waits
 CANCELLING = 30.0  # time for cancelled tasks to end
 ANSWER = 60.0  # for the scheduler's commands

@@ -71,6 +71,14 @@ class Cluster:
             assert time.time() < end, self.jobs()
             time.sleep(0.2)
 
+    def start_requeued(self, process):
+        """Start the job that ``process`` waits for, which Slurm would do after two minutes."""
+        end = time.time() + 30
+        while not any(" PD " in line for line in self.jobs()):
+            assert time.time() < end and process.poll() is None, process.communicate()
+            time.sleep(0.2)
+        self.ask("scontrol", "update", f"JobId={(self.work / 'q' / 'x.job').read_text().strip()}", "StartTime=now")
+
     def status(self, name):
         return json.loads((self.work / "q" / f"{name}.status").read_text())
 
@@ -205,22 +213,28 @@ def test_dry_run_asks_the_scheduler_for_nothing(cluster):
     assert not os.listdir(cluster.work)
 
 
-def test_a_command_that_saved_its_work_is_requeued(cluster):
-    """Slurm starts a requeued job after two minutes: waiting for that is left out."""
-    process = cluster.start(
-        "x.log", "[", "-e", "saved", "]", "&&", "echo", "went on", "||", "{", "touch", "saved;", "exit", "75;", "}"
-    )
+def test_a_command_that_saved_its_work_goes_on(cluster):
+    words = ["[", "-e", "saved", "]", "&&", "echo", "went", "on", "||", "{", "touch", "saved;", "exit", "75;", "}"]
+    process = cluster.start("x.log", *words)
     cluster.wait_for("saved")
     if cluster.kind == "slurm":
-        end = time.time() + 30
-        while not any(" PD " in line for line in cluster.jobs()):
-            assert time.time() < end and process.poll() is None, process.communicate()
-            time.sleep(0.2)
-        process.terminate()
-        process.communicate(timeout=60)
-    else:
-        assert process.wait(60) == 0, process.communicate()
-        assert "went on" in (cluster.work / "x.log").read_text()
+        cluster.start_requeued(process)
+    assert process.wait(60) == 0, process.communicate()
+    assert "went on" in (cluster.work / "x.log").read_text()
+    assert cluster.status("x.1")["code"] == 0
+    cluster.is_empty()
+
+
+def test_a_preempted_task_is_waited_for(cluster):
+    if cluster.kind != "slurm":
+        pytest.skip("asked of Slurm, which preempts by itself")
+    process = cluster.start("x.log", "echo", "restart", "${SLURM_RESTART_COUNT:-0};", "touch", "begun;", "sleep", "3")
+    cluster.wait_for("begun")
+    cluster.ask("scontrol", "requeue", (cluster.work / "q" / "x.job").read_text().strip())
+    cluster.start_requeued(process)
+    assert process.wait(60) == 0, process.communicate()
+    log = (cluster.work / "x.log").read_text()
+    assert "restart 0\n" in log and "restart 1\n" in log
     cluster.is_empty()
 
 
