@@ -19,7 +19,7 @@ _SCALE = {"pesq_wb": (2.0, 0.4, 0.7), "stoi": (0.9, 0.04, 0.03), "si_sdr": (8.0,
 
 
 def make_experiments(
-    root, n=60, systems=SYSTEMS, names=METRICS, test_set="test", audio=False, seed=0, failed=0, labels=True
+    root, n=60, systems=SYSTEMS, names=METRICS, test_set="test", audio=False, seed=0, failed=0, labels=True, utt="utt"
 ):
     """Folders ``root/exp/<system>`` of systems that were all scored on one test set.
 
@@ -31,11 +31,12 @@ def make_experiments(
         failed: utterances of each system but noisy for which the first metric has no score.
         labels: whether scores.csv says speaker, snr, noise, level, rir.
     Returns:
+        utt: the utterances' ids are ``spk<number>-<utt><number>``.
         the folders, in the order of ``systems``.
     """
     rng = np.random.default_rng(seed)
     speakers = np.arange(n) * 6 // n
-    utts = [f"spk{speaker}-utt{i:05d}" for i, speaker in enumerate(speakers)]
+    utts = [f"spk{speaker}-{utt}{i:05d}" for i, speaker in enumerate(speakers)]
     snr = rng.choice([-5.0, 0.0, 5.0, 10.0], n)
     known = {
         "speaker": [f"spk{s}" for s in speakers],

@@ -14,7 +14,7 @@ from senet import metrics
 from senet.errors import UserError
 from senet.report import breakdown, numbers, results
 from senet.report.statistics import RESAMPLES, mean_intervals
-from senet.report.systems import NOISY, read_systems
+from senet.report.systems import NOISY, read_systems, test_sets
 
 EXTREMES = 5  # utterances shown at either end
 
@@ -26,10 +26,12 @@ class Comparison:
     from the same noisy input as far as that can be seen, and its metrics have the same versions.
 
     Args:
-        test_set: its name.
-        systems: those to compare, in the order of the tables; other sets' systems are passed over.
+        test_set: its name in the folders of experiments.
+        systems: those that were scored on it, in the order of the tables.
         baseline: name of the one that differences are taken to. It, or the first, sets what the others are held to.
+        title: its name in the report; None for the same.
     Attributes:
+        scored: the ``systems`` given.
         systems: those that can be compared.
         baseline: one of these, or None.
         metrics: names, in the order in which the systems were scored with them.
@@ -38,8 +40,8 @@ class Comparison:
         left_out: reasons for those that cannot be compared.
     """
 
-    def __init__(self, test_set, systems, baseline=NOISY):
-        self.test_set = test_set
+    def __init__(self, test_set, systems, baseline=NOISY, title=None):
+        self.test_set, self.title, self.scored = test_set, title or test_set, systems
         self.systems, self.utts, self.series, self.left_out = [], None, {}, []
         self._scores, self._input = {}, None
         self.left_out += [s.damaged[test_set] for s in systems if test_set in s.damaged]
@@ -196,7 +198,7 @@ class Report:
         self.published, self.left_out = list(published), list(left_out)
         self.not_run = [f"{name}: not trained" for name in not_trained]
         for system in systems:
-            missing = [c.test_set for c in comparisons if c.test_set not in {*system.results, *system.damaged}]
+            missing = [c.title for c in comparisons if system not in c.scored]
             if missing and not system.is_noisy:
                 self.not_run.append(f"{system.name}: not scored on {', '.join(missing)}")
 
@@ -235,8 +237,8 @@ def compare(paths, baseline=None, published=(), not_trained=()):
     systems = read_systems(paths)
     if baseline and not called(systems, baseline):
         raise UserError(f"--baseline {baseline}: no such system; there are {', '.join(s.name for s in systems)}")
-    names = sorted({name for system in systems for name in system.results})
-    comparisons = [Comparison(name, systems, baseline or NOISY) for name in names]
+    comparisons = [Comparison(name, of, baseline or NOISY, title) for title, name, of in test_sets(systems)]
+    names = {c.test_set for c in comparisons}
     compared = [c for c in comparisons if c.systems]
     left_out = [reason for system in systems for reason in system.problems]
     left_out += [reason for c in comparisons if not c.systems for reason in c.left_out]

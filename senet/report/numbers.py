@@ -16,7 +16,7 @@ def test_set(comparison):
     summaries = [comparison.result(system).summary for system in comparison.systems]
     scores, differences = comparison.means()
     return {
-        "name": comparison.test_set,
+        "name": comparison.title,
         "n": len(comparison.utts),
         "utterances": summaries[0]["utterances"],
         "references": summaries[0]["references"],

@@ -94,12 +94,14 @@ def require_comparable(a, b, path_a, path_b, names):
             raise UserError(f"{where}: '{name}' is of version '{versions[0]}' and '{versions[1]}'; score both again")
 
 
-def _list_difference(path_a, path_b):
-    def utts(path):
-        names = sorted(p for p in (Path(path) / "scores").glob("*") if p.is_file() and not p.name.startswith("."))
-        return set(read_table(names[0])) if names else set()
+def utterances(path):
+    """Set of those that a result's folder has scores of; empty where there are none to be read."""
+    names = sorted(p for p in (Path(path) / "scores").glob("*") if p.is_file() and not p.name.startswith("."))
+    return set(read_table(names[0])) if names else set()
 
-    a, b = utts(path_a), utts(path_b)
+
+def _list_difference(path_a, path_b):
+    a, b = utterances(path_a), utterances(path_b)
     parts = [
         f"{len(only)} utterances are only in {path}, such as '{min(only)}'"
         for only, path in ((a - b, path_a), (b - a, path_b))

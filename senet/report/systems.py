@@ -94,6 +94,51 @@ def read_systems(paths):
     return sorted(systems, key=lambda system: (not system.is_noisy, system.name))
 
 
+def test_sets(systems):
+    """The test sets that systems were scored on: [(title, name, systems that have results or damaged ones)].
+
+    Sets of one name are taken for one, and results that are of other utterances will be refused. But where recipes give
+    the name to sets that have no utterance in common, these are different sets, and their titles say the recipes, too.
+    """
+    found = []
+    for name in sorted({name for system in systems for name in system.results}):
+        parts = _apart(name, [system for system in systems if name in {*system.results, *system.damaged}])
+        recipe = _recipes({system.path.resolve().parent for of in parts for system in of})
+        for of in parts:
+            recipes = ", ".join(dict.fromkeys(recipe[system.path.resolve().parent] for system in of))
+            found.append((name if len(parts) == 1 else f"{recipes}: {name}", name, of))
+    return found
+
+
+def _apart(name, systems):
+    """Systems in lists, one for each of the sets called ``name`` that share no utterance; a folder stays together."""
+    lists = {s: s.results[name].summary["utterances"] for s in systems if name in s.results}
+    if len(set(lists.values())) == 1:
+        return [systems]
+    folders = {}
+    for system in systems:
+        folders.setdefault(system.path.resolve().parent, []).append(system)
+    parts = []
+    for of in folders.values():
+        different = {lists[s]: s.results[name].path for s in of if s in lists}
+        utts = set().union(*map(results.utterances, different.values()))
+        shared = [part for part in parts if not utts.isdisjoint(part[1])]
+        parts = [part for part in parts if part not in shared]
+        parts.append(([*(s for part in shared for s in part[0]), *of], utts.union(*(part[1] for part in shared))))
+    return [sorted(of, key=systems.index) for of, _ in parts]
+
+
+def _recipes(folders):
+    """{folder of experiments: what tells it from the others}: egs/mini/exp and egs/dns5/exp are mini and dns5."""
+    parts = {folder: folder.parts for folder in folders}
+    while len(parts) > 1 and len({of[-1] for of in parts.values()}) == 1:
+        parts = {folder: of[:-1] for folder, of in parts.items()}
+    length = 1
+    while len({of[-length:] for of in parts.values()}) < len(parts):
+        length += 1
+    return {folder: "/".join(of[-length:]) for folder, of in parts.items()}
+
+
 def _name(systems):
     """Give systems of one name as much of their paths as tells them apart, from three parts up: corpus/exp/tag."""
     clash, parts = systems, 1

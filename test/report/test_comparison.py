@@ -277,3 +277,34 @@ class TestRecipes:
             make_experiments(tmp_path / place / "recipe", n=20, systems={"train_a": 1})[0] for place in ("x", "y")
         ]
         assert names(numbers_of(folders)) == ["x/recipe/exp/train_a", "y/recipe/exp/train_a"]
+    def test_sets_of_one_name_without_a_common_utterance_are_two(self, tmp_path):
+        folders = self.make(tmp_path)[:2]
+        folders += make_experiments(tmp_path / "other", n=20, systems={"noisy": 0, "train_b": 1}, utt="u")
+        report = comparison.compare(folders).as_dict()
+        assert [(t["name"], names(t)) for t in report["test_sets"]] == [
+            ("one: test", ["one/exp/noisy", "train_a"]),
+            ("other: test", ["other/exp/noisy", "train_b"]),
+        ]
+        assert report["not_run"] == ["train_a: not scored on other: test", "train_b: not scored on one: test"]
+        assert not any(t["left_out"] for t in report["test_sets"]) and not report["left_out"]
+
+    def test_sets_of_one_name_that_overlap_are_refused(self, tmp_path):
+        folders = self.make(tmp_path)[:2]
+        folders += make_experiments(tmp_path / "other", n=22, systems={"train_b": 1})  # other speakers from the 4th on
+        found = numbers_of(folders)
+        assert found["name"] == "test" and names(found) == ["noisy", "train_a"]
+        assert "utterances are only in" in found["left_out"][0] and "train_b" in found["left_out"][0]
+
+    def test_a_set_that_was_replaced_between_two_scorings_is_refused(self, tmp_path):
+        folders = make_experiments(tmp_path, n=20, systems={"noisy": 0, "train_a": 1})
+        folders += make_experiments(tmp_path, n=20, systems={"train_b": 1}, utt="u")
+        found = numbers_of(folders)
+        assert names(found) == ["noisy", "train_a"] and "20 utterances are only in" in found["left_out"][0]
+
+    def test_a_model_of_elsewhere_is_in_the_set_that_it_shares(self, tmp_path):
+        folders = self.make(tmp_path)
+        folders += make_experiments(tmp_path / "third", n=20, systems={"train_c": 1}, utt="u")
+        report = comparison.compare(folders).as_dict()
+        found = {t["name"]: len(t["rows"]) for t in report["test_sets"]}
+        assert found == {"one, other: test": 3, "third: test": 1}
+
