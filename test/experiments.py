@@ -1,6 +1,7 @@
 """Experiment folders with simulated scores, as training and scoring leave them, made in no time."""
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from senet.data.audio import write_wav
 from senet.data.scp import Scp, write_table
 from senet.files import write_json
 from senet.report.numbers import plain
+from senet.report.results import LABELS
 from senet.report.statistics import mean_interval
 
 RATE = 16000
@@ -80,12 +82,21 @@ def make_experiments(
             "metrics": {m: _summary(m, scores[m], reasons[m]) for m in names},
         }
         write_json(out / "summary.json", summary)
+        agree(out)
         if gain:
             _write_training(exp, gain, rng)
         if audio and gain:
             _write_enhanced(root / "dump" / test_set, out, utts, gain)
         folders.append(exp)
     return folders
+
+
+def agree(out):
+    """Let the summary of a result be that of its score files, as they are now."""
+    summary = json.loads((out / "summary.json").read_text())
+    for name, found in summary["metrics"].items():
+        found["sha256"] = hashlib.sha256((out / "scores" / name).read_bytes()).hexdigest()
+    write_json(out / "summary.json", summary)
 
 
 def _keys_digest(root, utts):
@@ -109,7 +120,7 @@ def _write_scores(out, utts, table, scores, samples):
         write_table(out / "scores" / name, zip(utts, map(repr, values.tolist()), strict=True))
     with open(out / "scores.csv", "w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(["utt", *table, *scores, "samples", "clipped"])
+        writer.writerow(["utt", *(LABELS.get(label, label) for label in table), *scores, "samples", "clipped"])
         columns = [values.tolist() for values in scores.values()]
         writer.writerows(zip(utts, *table.values(), *columns, samples, [0] * len(utts), strict=True))
 

@@ -6,12 +6,13 @@ import math
 import numpy as np
 
 from senet.errors import UserError
+from senet.report.results import LABELS
 
 _MOST_GROUPS = 500  # of one label; of thousands of rooms or speakers, a report would say nothing and have no end
 _MAX_VALUES = 8  # so many different numbers are a group each; of more, intervals of numbers are
 _BIN = 5  # width of these, in dB
 _SECONDS = (0, 2, 4, 8, math.inf)
-# The column of scores.csv, and what a breakdown by it is called. Of two of one name, the first that is there counts.
+# What is known of utterances, and what a breakdown by it is called. Of two of one name, the first that is there counts.
 COLUMNS = {
     "snr": "snr",
     "snr_estimated": "snr",
@@ -26,9 +27,9 @@ _NUMERIC = {"snr", "snr_estimated", "level", "seconds"}
 
 
 def read_labels(folder, utts):
-    """What ``folder/scores.csv`` says about the utterances besides scores: {column: array (n,)}, float64 or str.
+    """What ``folder/scores.csv`` says about the utterances besides scores: {label: array (n,)}, float64 or str.
 
-    An empty cell is nan, or "". Empty where there is no such file.
+    Labels are those of ``COLUMNS``. An empty cell is nan, or "". Empty where there is no such file.
 
     Raises:
         UserError: it is damaged, or of other utterances.
@@ -37,15 +38,15 @@ def read_labels(folder, utts):
     if not path.exists():
         return {}
     with open(path, encoding="utf-8", newline="") as f:
-        header, *rows = csv.reader(f)
-    if [row[0] for row in rows] != utts or any(len(row) != len(header) for row in rows):
+        header, *rows = list(csv.reader(f)) or [[]]
+    if any(len(row) != len(header) for row in rows) or [row[0] for row in rows] != utts:
         raise UserError(f"{path}: not the utterances of {folder / 'scores'}, or half written; score the set again")
     found = {}
-    for i, column in enumerate(header):
-        if column in COLUMNS:
-            cells = [row[i] for row in rows]
+    for label in COLUMNS:
+        if (column := LABELS.get(label, label)) in header:
+            cells = [row[header.index(column)] for row in rows]
             try:
-                found[column] = np.array([float(c or "nan") for c in cells] if column in _NUMERIC else cells)
+                found[label] = np.array([float(c or "nan") for c in cells] if label in _NUMERIC else cells)
             except ValueError:
                 raise UserError(f"{path}: no numbers in column '{column}'; score the set again") from None
     return found

@@ -37,7 +37,8 @@ class Comparison:
         metrics: names, in the order in which the systems were scored with them.
         utts: their ids, list of n str.
         series: {system: {step: Result}} of those whose last checkpoints were scored, too.
-        left_out: reasons for those that cannot be compared.
+        labels: {label: array (n,)} of what is known of the utterances besides scores, see ``breakdown.read_labels``.
+        left_out: reasons for those that cannot be compared, and for labels that cannot be read.
     """
 
     def __init__(self, test_set, systems, baseline=NOISY, title=None):
@@ -52,8 +53,6 @@ class Comparison:
                 self._add(system)
             except UserError as error:
                 self.left_out.append(str(error))
-        for reason in self.left_out:
-            logging.error("%s: left out: %s", test_set, reason)
         self.systems.sort(key=systems.index)
         self.metrics = list(dict.fromkeys(m for s in self.systems for m in self.result(s).metrics))
         self.baseline = first if first in self.systems else None
@@ -145,15 +144,14 @@ class Comparison:
         ends = {"best": [told(i) for i in order[:number]], "worst": [told(i) for i in order[::-1][:number]]}
         return {"system": system.name, "metric": metric} | ends
 
-    @functools.cached_property
-    def labels(self):
-        """{column of scores.csv: array (n,)} of what is known of the utterances besides scores: the same for all."""
+    def _read_labels(self):
+        """Those of the first system that has them: they are the same for all."""
         for system in self.systems:
             try:
                 if found := breakdown.read_labels(self.result(system).path, self.utts):
                     return found
             except UserError as error:
-                logging.error("%s", error)
+                self.left_out.append(f"{error} (until then, the next system's scores.csv tells the parts of the set)")
         return {}
 
     @functools.cached_property

@@ -1,13 +1,26 @@
 """Scores on the disk: one experiment's result on one test set, and whether two of them may be compared."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
 
-import numpy as np
-
 from senet.data.scp import read_floats, read_table
 from senet.errors import UserError
+
+# What is known of an utterance besides scores -> the data directory's file, which names the column of scores.csv: a
+# column "snr" is the metric.
+LABELS = {
+    "speaker": "utt2spk",
+    "snr": "utt2snr",
+    "snr_estimated": "utt2snr_estimated",
+    "noise": "utt2noise",
+    "noise_estimated": "utt2noise_estimated",
+    "level": "utt2level",
+    "rir": "utt2rir",
+}
+_SUMMARY = {"test_set": str, "n": int, "utterances": str, "references": str, "metric_order": list, "metrics": dict}
+_METRIC = {"mean", "failed", "reasons", "version"}
 
 
 class Result:
@@ -21,9 +34,16 @@ class Result:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.summary = read_json(self.path / "summary.json", "score this set first (stage score)")
-        if not {"test_set", "n", "utterances", "metric_order", "metrics"} <= set(self.summary):
-            raise UserError(f"{self.path / 'summary.json'}: not a summary of senet.bin.score; score the set again")
+        path = self.path / "summary.json"
+        self.summary = read_json(path, "score this set first (stage score)")
+        lacking = [key for key, kind in _SUMMARY.items() if not isinstance(self.summary.get(key), kind)]
+        if not lacking:
+            found = self.summary["metrics"]
+            whole = {name for name, of in found.items() if isinstance(of, dict) and of.keys() >= _METRIC}
+            lacking = [f"metrics/{name}" for name in self.summary["metric_order"] if name not in whole]
+        if lacking:
+            what = ", ".join(lacking)
+            raise UserError(f"{path}: not a summary of senet.bin.score, {what} missing; score the set again")
 
     @property
     def test_set(self):
@@ -49,16 +69,13 @@ class Result:
                 f"{path}: has {len(values)} utterances, summary.json says {self.summary['n']}: "
                 "half written, or of another run; score the set again"
             )
-        self._require_mean(path, name, values[np.isfinite(values)])
-        return utts, values
-
-    def _require_mean(self, path, name, scored):
-        """The summary is written after the scores: a run that was killed in between leaves an older one."""
-        mean, said = (float(scored.mean()) if len(scored) else None), self.summary["metrics"][name]["mean"]
-        if (mean is None) != (said is None) or (said is not None and not math.isclose(mean, said, rel_tol=1e-6)):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != self.summary["metrics"][name].get("sha256"):
+            # the summary is written after the scores: a run that was killed in between leaves an older one
             raise UserError(
-                f"{path}: its mean is {mean}, summary.json says {said}: of another run; score the set again"
+                f"{path}: not the scores that summary.json was made from: changed, or of another run; "
+                "score the set again"
             )
+        return utts, values
 
 
 def read_json(path, hint):

@@ -33,17 +33,7 @@ from senet.shards import all_shards, my_shards, require_all
 SHARD_SIZE = 32
 _FULL_SCALE = 32767 / 32768
 _SIGNALS = ("enhanced", "reference", "noisy", "enhanced_clean")
-# Column of scores.csv -> what the data directory says about each utterance.
-_LABELS = {
-    "speaker": "utt2spk",
-    "snr": "utt2snr",
-    "snr_estimated": "utt2snr_estimated",
-    "noise": "utt2noise",
-    "noise_estimated": "utt2noise_estimated",
-    "level": "utt2level",
-    "rir": "utt2rir",
-}
-_NUMERIC = {"snr", "snr_estimated", "level"}
+_NUMERIC = {"utt2snr", "utt2snr_estimated", "utt2level"}
 _LISTED = 20  # failed utterances that the summary names for each reason; the scores have them all
 
 
@@ -67,8 +57,8 @@ class EnhancedSet:
         for scp in (self.data.noisy if self.data.clean is None else self.data.clean, self.enhanced_clean):
             if scp is not None:
                 _require_same_keys(self.enhanced, scp)
-        tables = {column: self.data.table(file) for column, file in _LABELS.items()}
-        self.labels = {column: table for column, table in tables.items() if table is not None}
+        tables = {file: self.data.table(file) for file in results.LABELS.values()}
+        self.labels = {file: table for file, table in tables.items() if table is not None}
         for column in _NUMERIC & self.labels.keys():
             read_floats(self.labels[column].path)  # or a refusal that names the line
 
@@ -256,6 +246,7 @@ def collect(audio_set, out, names, noisy_scores=None):
     versions = {name: metrics.find(name)[0].version for name in names}
     values = {name: np.full(len(audio_set), math.nan) for name in names}
     failures = {name: {} for name in names}
+    digests = {name: hashlib.sha256() for name in names}
     clipped, references = np.zeros(len(audio_set), np.int64), hashlib.sha256()
     seconds, rates = 0.0, set()
     with contextlib.ExitStack() as stack:
@@ -271,7 +262,9 @@ def collect(audio_set, out, names, noisy_scores=None):
                 scores = {name: results.finite_or_nan(record["scores"][name]) for name in names}
                 for name, value in scores.items():
                     values[name][i] = value
-                    files[name].write(f"{utt} {value!r}\n")
+                    line = f"{utt} {value!r}\n"
+                    files[name].write(line)
+                    digests[name].update(line.encode())
                     if reason := record["reasons"].get(name):
                         failures[name].setdefault(reason, []).append(utt)
                 rates.add(record["rate"])
@@ -294,6 +287,8 @@ def collect(audio_set, out, names, noisy_scores=None):
         "metric_order": list(names),
         "metrics": {name: _summarise(name, values[name], failures[name], versions[name]) for name in names},
     }
+    for name, digest in digests.items():
+        summary["metrics"][name]["sha256"] = digest.hexdigest()
     if noisy:
         results.require_comparable(noisy.summary, summary, noisy.path, out, names)
         for name in names:

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from experiments import agree
 
 from senet import checkpoint
 from senet.bin import compare, score
@@ -257,6 +258,7 @@ def fail(folder, metric, number, reason):
     if not left:
         summary["metrics"][metric]["interval"] = [None, None]
     (folder / "summary.json").write_text(json.dumps(summary))
+    agree(folder)
 
 
 def test_failures_are_shown(recipe):
@@ -379,6 +381,7 @@ class TestDamage:
     def test_scores_of_other_utterances_than_the_summary_says(self, recipe):
         path = recipe / "exp" / "train_half" / "enhanced_test" / "scores" / "stoi"
         path.write_text(path.read_text().replace("spk1-utt3 ", "spk1-utt4 "))
+        agree(path.parents[1])
         names, reason = self.left_out(recipe)
         assert names == ["noisy", "train_worse_x"] and "scores/stoi: not the utterances of" in reason
 

@@ -19,6 +19,7 @@ from senet.data.scp import read_table, write_table
 from senet.errors import UserError
 from senet.metrics import base
 from senet.report import scoring
+from senet.report.breakdown import read_labels
 
 FS = 16000
 METRICS = "pesq_wb stoi si_sdr snri"
@@ -82,7 +83,7 @@ def test_summary(noisy_scores):
     assert summary["metrics"]["pesq_wb"]["version"] == "1 pesq 0.0.4"
     assert (summary["test_set"], summary["n"]) == ("test", 5)
     header, *rows = (noisy_scores / "scores.csv").read_text().splitlines()
-    assert header == "utt,speaker,seconds,pesq_wb,stoi,si_sdr,snri,samples,clipped"
+    assert header == "utt,utt2spk,seconds,pesq_wb,stoi,si_sdr,snri,samples,clipped"
     assert len(rows) == 5 and rows[0].startswith("spk0-utt0,spk0,1.000,")
     assert (summary["sample_rate"], summary["seconds"], summary["real_time_factor"]) == (FS, pytest.approx(6), None)
     assert summary["made_with"].keys() == {"git", "versions", "host"}
@@ -91,14 +92,20 @@ def test_summary(noisy_scores):
 def test_what_is_known_of_the_utterances_stands_beside_their_scores(small_set, tmp_path):
     ref = shutil.copytree(small_set, tmp_path / "test")
     utts = list(read_table(small_set / "wav.scp"))
-    write_table(ref / "utt2snr_estimated", [(utt, "2.50") for utt in utts])
+    write_table(ref / "utt2snr", [(utt, "2.50") for utt in utts])
     write_table(ref / "utt2noise", [(utt, 'a "loud", near\tfan') for utt in utts])
     run_score(ref, tmp_path / "out", metrics="snr")
     with open(tmp_path / "out" / "scores.csv", newline="") as f:
         rows = list(csv.DictReader(f))
-    assert list(rows[0]) == ["utt", "speaker", "snr_estimated", "noise", "seconds", "snr", "samples", "clipped"]
+    # no label is called as a metric is
+    assert list(rows[0]) == ["utt", "utt2spk", "utt2snr", "utt2noise", "seconds", "snr", "samples", "clipped"]
+    assert {k: v.tolist() for k, v in read_labels(tmp_path / "out", utts).items() if k in ("snr", "noise")} == {
+        "snr": [2.5] * 5,
+        "noise": ['a "loud", near\tfan'] * 5,
+    }
+    assert rows[0]["snr"] == read_table(tmp_path / "out" / "scores" / "snr")[utts[0]]
     assert [row["utt"] for row in rows] == utts
-    assert {(row["snr_estimated"], row["noise"]) for row in rows} == {("2.50", 'a "loud", near\tfan')}
+    assert {(row["utt2snr"], row["utt2noise"]) for row in rows} == {("2.50", 'a "loud", near\tfan')}
     write_table(ref / "utt2snr_estimated", [(utt, "high" if utt == utts[2] else "1") for utt in utts])
     with pytest.raises(UserError, match="utt2snr_estimated:3: 'high' is not a number"):
         run_score(ref, tmp_path / "out", metrics="snr")

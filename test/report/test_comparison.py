@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from experiments import make_experiments
+from experiments import agree, make_experiments
 
 from senet.data.scp import read_table, write_table
 from senet.errors import UserError
@@ -111,7 +111,7 @@ class TestNumbers:
         by = {b["by"]: b for b in found["breakdowns"]}
         assert list(by) == ["snr", "noise", "speaker", "rir", "level", "duration"]
         for group in by["noise"]["groups"]:
-            inside = np.array([line["noise"] == group["label"] for line in lines])
+            inside = np.array([line["utt2noise"] == group["label"] for line in lines])
             for folder in folders[:2]:
                 values = values_of(folder, "si_sdr")[inside]
                 score = group["scores"][folder.name]["si_sdr"]
@@ -200,6 +200,7 @@ class TestRefusals:
         for path in (folders[1] / "enhanced_test" / "scores").iterdir():
             write_table(path, [*read_table(path).items(), ("spk9-utt9", "1.0")])
         change(folders[1], n=21, utterances="0")
+        agree(folders[1] / "enhanced_test")
         assert "1 utterances are only in train_gagnet/enhanced_test, such as 'spk9-utt9'" in self.left_out(folders)
 
     def test_a_rate_that_is_not_known_is_no_reason(self, folders):
@@ -209,14 +210,37 @@ class TestRefusals:
     def test_scores_of_other_utterances_than_the_summary_says(self, folders):
         for path in (folders[1] / "enhanced_test" / "scores").iterdir():
             write_table(path, [(f"{utt}x", value) for utt, value in read_table(path).items()])
+        agree(folders[1] / "enhanced_test")
         assert "not the utterances of train_gagnet/enhanced_test/summary.json" in self.left_out(folders)
 
-    def test_damaged_labels_are_done_without(self, folders, caplog):
+    def test_changed_scores_are_noticed_although_their_mean_is_the_same(self, folders):
+        path = folders[1] / "enhanced_test" / "scores" / "stoi"
+        (a, x), (b, y), *others = read_table(path).items()
+        write_table(path, [(a, y), (b, x), *others])
+        assert "scores/stoi: not the scores that summary.json was made from" in self.left_out(folders)
+
+    @pytest.mark.parametrize("key", ["references", "version", "mean", "sha256"])
+    def test_a_summary_that_lacks_something(self, folders, key):
+        path = folders[1] / "enhanced_test" / "summary.json"
+        summary = json.loads(path.read_text())
+        (summary if key in summary else summary["metrics"]["stoi"]).pop(key)
+        path.write_text(json.dumps(summary))
+        where = {"references": "references", "sha256": "scores/stoi"}.get(key, "metrics/stoi")
+        reason = self.left_out(folders)
+        assert where in reason and reason.endswith("score the set again")
+
+    def test_damaged_labels_are_said_and_done_without(self, folders):
         path = folders[0] / "enhanced_test" / "scores.csv"
         path.write_text("\n".join(path.read_text().splitlines()[:7]))
         found = numbers_of(folders)
         assert found["breakdowns"] and len(names(found)) == 3  # another system's table has them, too
-        assert "half written" in caplog.text
+        (reason,) = found["left_out"]
+        assert "noisy/enhanced_test/scores.csv: " in reason and "half written" in reason
+
+    def test_labels_are_not_confused_with_metrics_of_the_same_name(self, tmp_path):
+        found = numbers_of(make_experiments(tmp_path / "snr", n=20, names=("snr", "stoi")))
+        by = next(b for b in found["breakdowns"] if b["by"] == "snr")
+        assert {group["label"] for group in by["groups"]} <= {"-5", "0", "5", "10"}
 
     @pytest.mark.parametrize("name", ["record.json", "config.yaml", "checkpoints/index.json"])
     def test_a_damaged_record_is_said_and_its_scores_are_compared(self, folders, name):

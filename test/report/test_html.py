@@ -131,7 +131,7 @@ class TestPage:
         folders = make_experiments(tmp_path, n=200)
         for path in tmp_path.glob("exp/*/enhanced_test/scores.csv"):
             lines = path.read_text().splitlines()
-            column = lines[0].split(",").index("speaker")
+            column = lines[0].split(",").index("utt2spk")
             rows = [line.split(",") for line in lines[1:]]
             for i, row in enumerate(rows):
                 row[column] = f"s{i // 2:03d}"

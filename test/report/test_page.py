@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from experiments import make_experiments
+from experiments import agree, make_experiments
 
 from senet.report import comparison, page
 
@@ -72,6 +72,7 @@ def test_a_cause_that_many_scores_share_is_said_once(tmp_path):
             reasons = {"the reference is silent": {"n": 1, "utts": ["spk0-utt00000"]}}
             summary["metrics"][metric] |= {"mean": sum(values) / len(values), "reasons": reasons}
         path.write_text(json.dumps(summary))
+        agree(folder / "enhanced_test")
     text = page.markdown("Results", comparison.compare(folders))
     assert "\nFailed, the reference is silent: STOI, SI-SDR (dB) of all systems (1: spk0-utt00000).\n" in text
     assert text.count("is silent") == 1

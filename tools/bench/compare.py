@@ -7,6 +7,7 @@ all follows.
 """
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -27,6 +28,7 @@ def write_experiments(root, n, systems):
     from senet import metrics
     from senet.data.scp import Scp, write_table
     from senet.files import write_json
+    from senet.report.results import LABELS
 
     rng = np.random.default_rng(0)
     utts = [f"spk{i * 200 // n:04d}-utt{i:06d}" for i in range(n)]
@@ -48,7 +50,7 @@ def write_experiments(root, n, systems):
             write_table(out / "scores" / name, zip(utts, map(repr, values.tolist()), strict=True))
         rows = zip(utts, *labels.values(), *(v.tolist() for v in scores.values()), strict=True)
         with open(out / "scores.csv", "w", encoding="utf-8") as f:
-            f.write(",".join(["utt", *labels, *scores]) + "\n")
+            f.write(",".join(["utt", *(LABELS.get(label, label) for label in labels), *scores]) + "\n")
             f.writelines(",".join(map(str, row)) + "\n" for row in rows)
         failed = {name: int(np.isnan(values).sum()) for name, values in scores.items()}
         summary = {
@@ -65,6 +67,7 @@ def write_experiments(root, n, systems):
                     "failed": failed[name],
                     "reasons": {"the estimate is silent": {"n": failed[name], "utts": []}} if failed[name] else {},
                     "version": metrics.find(name)[0].version,
+                    "sha256": hashlib.sha256((out / "scores" / name).read_bytes()).hexdigest(),
                 }
                 for name, values in scores.items()
             },
