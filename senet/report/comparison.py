@@ -54,6 +54,9 @@ class Comparison:
             except UserError as error:
                 self.left_out.append(str(error))
         self.systems.sort(key=systems.index)
+        self.labels = self._read_labels()
+        for reason in self.left_out:
+            logging.error("%s: left out: %s", self.title, reason)
         self.metrics = list(dict.fromkeys(m for s in self.systems for m in self.result(s).metrics))
         self.baseline = first if first in self.systems else None
 
