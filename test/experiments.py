@@ -31,9 +31,9 @@ def make_experiments(
         names: of the metrics.
         audio: write ``root/dump/<test_set>`` and the enhanced audio, tone bursts in noise of about 1.5 s.
         failed: utterances of each system but noisy for which the first metric has no score.
+        utt: the utterances' ids are ``spk<number>-<utt><number>``.
         labels: whether scores.csv says speaker, snr, noise, level, rir.
     Returns:
-        utt: the utterances' ids are ``spk<number>-<utt><number>``.
         the folders, in the order of ``systems``.
     """
     rng = np.random.default_rng(seed)

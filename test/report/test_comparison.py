@@ -296,11 +296,6 @@ class TestRecipes:
         assert [t["baseline"] for t in report["test_sets"]] == ["one/exp/noisy", "other/exp/noisy"]
         assert report["not_run"] == ["train_a: not scored on second", "train_b: not scored on first"]
 
-    def test_names_are_as_long_as_it_takes(self, tmp_path):
-        folders = [
-            make_experiments(tmp_path / place / "recipe", n=20, systems={"train_a": 1})[0] for place in ("x", "y")
-        ]
-        assert names(numbers_of(folders)) == ["x/recipe/exp/train_a", "y/recipe/exp/train_a"]
     def test_sets_of_one_name_without_a_common_utterance_are_two(self, tmp_path):
         folders = self.make(tmp_path)[:2]
         folders += make_experiments(tmp_path / "other", n=20, systems={"noisy": 0, "train_b": 1}, utt="u")
@@ -332,3 +327,8 @@ class TestRecipes:
         found = {t["name"]: len(t["rows"]) for t in report["test_sets"]}
         assert found == {"one, other: test": 3, "third: test": 1}
 
+    def test_names_are_as_long_as_it_takes(self, tmp_path):
+        folders = [
+            make_experiments(tmp_path / place / "recipe", n=20, systems={"train_a": 1})[0] for place in ("x", "y")
+        ]
+        assert names(numbers_of(folders)) == ["x/recipe/exp/train_a", "y/recipe/exp/train_a"]
