@@ -25,7 +25,8 @@ EVERY = 60.0  # seconds between two writes, at least
 FRESH = 60.0  # a lock that changed so many seconds ago, on another machine, is held; file systems show changes late
 TAIL = 1 << 16  # bytes at the end of a log in which an error is looked for
 _ERROR = re.compile(
-    r"error: |.* (ERROR|CRITICAL): |\w[\w.]*(Error|Exception|Interrupt)\b(:|$)|slurmstepd: error|Killed"
+    r"error: |.* (ERROR|CRITICAL): |\w[\w.]*(Error|Exception|Interrupt)\b(:|$)|slurmstepd: error"
+    r"|.*\b(Killed|Bus error|Segmentation fault)\b"
 )
 _ENDED = re.compile(r"# Ended \((?!code 0\))")  # by the job's runner
 _BEFORE_TEXT = re.compile(r"^\S+ \(\S+\) \w+: ")  # time and place of a log line
@@ -124,7 +125,7 @@ def read(expdir, silent_after=600.0):
     holder, lives = _holder(expdir / ".lock")
     state = said.get("state")
     if lives:
-        ours = state == "running" and (said["host"], said["pid"]) == (holder["host"], holder["pid"])
+        ours = state == "running" and all(said.get(k) == holder[k] for k in ("host", "pid"))
         state = "starting" if not ours else "running" if heard < silent_after else "silent"
         known |= {k: holder[k] for k in ("host", "pid")}
     elif _driver_lives(expdir):
@@ -158,7 +159,7 @@ def _age(path):
 def _holder(path):
     """({host, pid, since} or {}, whether it lives) of a lock. It is not taken, not even for a moment."""
     holder = _read_json(path)
-    if not holder:
+    if not {"host", "pid"} <= holder.keys():
         return {}, False
     if holder["host"] != platform.node():
         age = _age(path)
