@@ -176,7 +176,7 @@ class TestReading:
              "torch.OutOfMemoryError: CUDA out of memory"),
             (["epoch 1", "slurmstepd: error: *** JOB 4 CANCELLED ***"], "slurmstepd: error: *** JOB 4 CANCELLED ***"),
             (["epoch 1", "# Ended (code 137) at x"], "# Ended (code 137) at x"),
-            (["bash: line 1:  9368 Killed    python", "# Ended (code 137) at x"], "bash: line 1:  9368 Killed    python"),
+            (["bash: line 1: 93 Killed  python", "# Ended (code 137) at x"], "bash: line 1: 93 Killed  python"),
         ],
     )  # fmt: skip
     def test_the_last_error_is_that_of_the_jobs_log(self, tmp_path, lines, error):
