@@ -150,7 +150,7 @@ def get_parser():
         default=3,
         help="validation utterances to hear and see there, always the same, enhanced at each validation",
     )
-    how.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
+    how.add_argument("--ngpu", type=int, default=0, help="GPUs: 0 or 1")
     how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
     how.add_argument(
         "--dry_run", action="store_true", help="only check the options and say the disk that checkpoints need"
@@ -188,11 +188,11 @@ def train(args, defaults, argv):
     from senet.train.experiment import Experiment
     from senet.train.trainer import Trainer
 
+    device = choose_device(args)
     experiment = Experiment(args.expdir, vars(args), defaults, argv)
     log_to_file(experiment.expdir / "train.log")
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         log.info("Slurm runs this job again, restart %s", os.environ["SLURM_RESTART_COUNT"])
-    device = choose_device(args)
     model = build_model(args, device)
     parameters = sum(p.numel() for p in model.parameters())
     facts = {"parameters": parameters, "macs_per_second": count_macs(args), "threads": torch.get_num_threads()}
@@ -202,6 +202,8 @@ def train(args, defaults, argv):
         return
     objective = build_objective(args, model, device)
     train, valid = open_data(args, model, objective.passes)
+    require_shared_memory(args, train, valid)
+    require_schedule(args, train.num_batches())
     trainer = Trainer(
         objective,
         train,
@@ -346,11 +348,61 @@ def choose_device(args):
     # Jobs run with OMP_NUM_THREADS=1, one per core; training is a single process that takes them all.
     torch.set_num_threads(args.num_threads or available_cores())
     torch.manual_seed(args.seed)
-    if args.ngpu and not torch.cuda.is_available():
+    found = torch.cuda.device_count()
+    if args.ngpu > found:
+        seen = f"sees only {found} GPU{'s' * (found > 1)}" if found else "sees no GPU"
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         raise UserError(
-            f"--ngpu {args.ngpu}: torch {torch.__version__} sees no GPU here; use --ngpu 0 or see nvidia-smi"
+            f"--ngpu {args.ngpu}: torch {torch.__version__} {seen} here{hidden}; use --ngpu {min(found, 1)} or see "
+            "nvidia-smi"
         )
+    if args.ngpu not in (0, 1):
+        raise UserError(f"--ngpu {args.ngpu}: a training runs on one GPU; use --ngpu 1")
     return torch.device("cuda" if args.ngpu else "cpu")
+
+
+SHARED_MEMORY = Path("/dev/shm")  # where the processes that read leave their batches
+PREFETCHED = 2  # batches of each of them, as torch has it
+
+
+def require_shared_memory(args, *streams):
+    """Refuse more or larger batches in the hands of reading processes than fit: these would die of a bus error."""
+    if not args.num_workers or not SHARED_MEMORY.is_dir():
+        return
+    found = os.statvfs(SHARED_MEMORY)
+    free, batch = found.f_bavail * found.f_frsize, max(stream.batch_bytes() for stream in streams)
+    needed = (args.num_workers * PREFETCHED + 1) * batch
+    if needed > free:
+        fitting = max(0, (free // batch - 1) // PREFETCHED)
+        raise UserError(
+            f"--num_workers {args.num_workers}: their batches, of up to {batch / 1e6:.0f} MB each, may take "
+            f"{needed / 1e6:.0f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB free of "
+            f"{found.f_blocks * found.f_frsize / 1e6:.0f} MB. Use --num_workers {fitting}, a smaller batch_size or "
+            "crop_seconds, or give it more (docker run --shm-size 8g)"
+        )
+
+
+def require_schedule(args, batches):
+    """Refuse a learning-rate schedule that ends before the training does, as when max_epoch was raised since; say where
+    one goes up again."""
+    conf, by_step = args.scheduler_conf, args.scheduler_interval == "step"
+    moves = args.max_epoch * batches if by_step else args.max_epoch
+    if args.max_steps:
+        moves = min(moves, args.max_steps if by_step else args.max_steps // batches)
+    moves -= args.warmup_steps if by_step else 0
+    if args.scheduler == "OneCycleLR":
+        length = conf.get("total_steps") or conf.get("epochs", 0) * conf.get("steps_per_epoch", 0)
+        if 0 < length < moves:
+            raise UserError(
+                f"scheduler_conf: OneCycleLR ends after {length} {args.scheduler_interval}s, and the training takes "
+                f"{moves}. Lower max_epoch or max_steps; the length itself can only be chosen for a new experiment"
+            )
+    elif args.scheduler == "CosineAnnealingLR" and conf.get("T_max", moves) < moves:
+        log.warning(
+            "scheduler_conf.T_max: the learning rate is lowest after %d %ss, and rises again in the %d after them",
+            conf["T_max"], args.scheduler_interval, moves - conf["T_max"],
+        )  # fmt: skip
 
 
 def build_model(args, device):

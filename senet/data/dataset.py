@@ -77,6 +77,15 @@ class Stream(Dataset):
         """Batches in an epoch."""
         return self._orders[0].num_batches
 
+    def batch_bytes(self):
+        """Of a full batch of the longest items as the loader hands it over; 0 where such an item cannot be read."""
+        longest = int(np.argmax(self.items.num_samples))
+        try:
+            item = self.items.read(longest, self._rng(0, longest, 0))
+        except AudioError:
+            return 0
+        return sum(v.nbytes for v in self.items.collate([item]).values()) * sum(o.size(0) for o in self._orders)
+
     def finish(self, batch):
         """What is left to do for a batch on the device that it was moved to: here, nothing."""
         return batch

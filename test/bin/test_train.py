@@ -1,7 +1,10 @@
 """The train command, from options to an experiment."""
 
 import json
+import os
 import shutil
+import signal
+import time
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from senet.bin import feats, model_info, train
 from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
+from senet.lock import Lock
 
 MODEL = ["--model", "lowlatency.LowLatencyNet", "--loss", "spectral.CompressedSpectrum", "--model_conf"]
 SIZES = "{channels: 4, maps: 2, lstm_units: 8, fc_units: 8, dilations: [], causal: true}"
@@ -370,3 +374,93 @@ def test_dry_run_checks_the_options_and_says_the_disk_of_the_checkpoints(tmp_pat
         with pytest.raises(UserError, match="--ngpu 1: torch .* sees no GPU here"):
             said("--ngpu", "1")
     assert not (tmp_path / "exp").exists()
+
+
+# ------------------------------------------------------------ what is refused before it fails hours later
+
+
+def test_shared_memory_too_small_for_the_readers_is_refused_with_what_fits(small_set, tmp_path, monkeypatch):
+    class Small:
+        f_bavail, f_blocks, f_frsize = 150, 250, 1000
+
+    monkeypatch.setattr(train.os, "statvfs", lambda path: Small)
+    # Two utterances of up to 22400 samples, noisy and clean, in float32; two batches each and one in use.
+    message = r"--num_workers 4: .* up to 0 MB each, may take 3 MB .*has 0 MB free of 0 MB. Use --num_workers 0"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "exp", small_set, "--num_workers", "4")
+    assert run(tmp_path / "exp", small_set, "--num_workers", "0")
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_readers_that_fit_are_named(small_set, tmp_path, monkeypatch, workers):
+    class Small:
+        f_bavail, f_blocks, f_frsize = 5 * 2 * (2 * 22400 * 4 + 8), 250, 1
+
+    monkeypatch.setattr(train.os, "statvfs", lambda path: Small)
+    if workers == 2:
+        assert run(tmp_path / "exp", small_set, "--num_workers", "2")
+        return
+    with pytest.raises(UserError, match="Use --num_workers 2, a smaller batch_size"):
+        run(tmp_path / "exp", small_set, "--num_workers", "3")
+
+
+def test_more_gpus_than_there_are_are_refused(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(
+        UserError, match=r"--ngpu 4: torch .* sees only 2 GPUs here \(CUDA_VISIBLE_DEVICES is '0,1'\); use --ngpu 1"
+    ):
+        run(tmp_path / "exp", small_set, "--ngpu", "4")
+    with pytest.raises(UserError, match="--ngpu 2: a training runs on one GPU"):
+        run(tmp_path / "exp", small_set, "--ngpu", "2")
+
+
+def test_a_longer_training_goes_on_and_its_schedule_is_told(small_set, tmp_path):
+    cosine = ["--scheduler", "CosineAnnealingLR", "--scheduler_conf.T_max", "2"]
+    assert len(run(tmp_path / "exp", small_set, *cosine)) == 2 * (3 + 1)
+    assert "rises again" not in (tmp_path / "exp" / "train.log").read_text()
+    assert len(run(tmp_path / "exp", small_set, *cosine, "--max_epoch", "3")) == 3 * (3 + 1)
+    assert (
+        "the learning rate is lowest after 2 epochs, and rises again in the 1 after them"
+        in (tmp_path / "exp" / "train.log").read_text()
+    )
+    with pytest.raises(UserError, match=r"other settings:\n  scheduler_conf.T_max: 2 there, 3 now"):
+        run(tmp_path / "exp", small_set, *cosine[:-1], "3", "--max_epoch", "3")
+
+
+def test_a_schedule_that_ends_before_the_training_is_refused(small_set, tmp_path):
+    words = ["--scheduler", "OneCycleLR", "--scheduler_conf", "{max_lr: 0.01, total_steps: 6}"]
+    words += ["--scheduler_interval", "step"]
+    assert run(tmp_path / "exp", small_set, *words)
+    with pytest.raises(UserError, match="OneCycleLR ends after 6 steps, and the training takes 9. Lower max_epoch"):
+        run(tmp_path / "exp", small_set, *words, "--max_epoch", "3")
+
+
+def test_an_experiment_in_use_is_refused(small_set, tmp_path):
+    exp = tmp_path / "exp"
+    exp.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        with Lock(exp):
+            os.write(writing := os.open(tmp_path / "held", os.O_WRONLY | os.O_CREAT), b".")
+            os.close(writing)
+            time.sleep(60)
+        os._exit(0)
+    try:
+        while not (tmp_path / "held").exists():
+            time.sleep(0.01)
+        with pytest.raises(UserError, match=f"exp: in use by process {pid} on .* since 2"):
+            run(exp, small_set)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert run(exp, small_set)
+    assert (exp / ".lock").read_text() == ""
+
+
+def test_a_signal_before_the_first_step_says_that_the_command_continues(small_set, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(train, "build_model", lambda *args: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "exp", small_set)
+    assert stop.value.code == 75
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
