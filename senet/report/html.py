@@ -89,7 +89,6 @@ def _test_set(comparison, said, colours):
     rows = {row["system"]: row["scores"] for row in said["rows"]}
     return said | {
         "difference": differences,
-        "best": {m["name"]: _best(m, said["rows"]) for m in said["metrics"]},
         "failures": [
             {"system": row["system"], "metric": m["label"], "reason": reason, **found}
             for row in said["rows"]
@@ -114,14 +113,6 @@ def _counts(row, said):
         "failed": max((score["failed"] for _, score in found), default=0),
         "why": "\n".join(f"{label}: {of['n']} {why}" for label, s in found for why, of in s["reasons"].items()),
     }
-
-
-def _best(metric, rows):
-    """Names of the systems with the best mean, as far as its digits show."""
-    means = {r["system"]: r["scores"][metric["name"]]["mean"] for r in rows if metric["name"] in r["scores"]}
-    means = {k: round(v, metric["digits"]) for k, v in means.items() if v is not None}
-    best = (min if metric["lower_is_better"] else max)(means.values(), default=None)
-    return [k for k, v in means.items() if v == best] if len(means) > 1 else []
 
 
 def _detail(comparison, said, metric, rows, differences):

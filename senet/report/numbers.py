@@ -46,7 +46,25 @@ def _metric(comparison, name):
         "digits": found.digits,
         "lower_is_better": found.lower_is_better,
         "version": next(s[name]["version"] for s in summaries if name in s),  # equal, or they would not be compared
+        "best": _best(comparison, name),
     }
+
+
+def _best(comparison, name):
+    """Names of the systems of the best mean, as far as its digits show, over the utterances that all have a score of:
+    one that failed where it is hard has a better mean of its own."""
+    scores = {system.name: comparison.scores(system, name) for system in comparison.systems}
+    scores = {system: values for system, values in scores.items() if np.isfinite(values).any()}
+    if len(scores) < 2:
+        return []
+    values = np.stack(list(scores.values()))
+    common = np.isfinite(values).all(axis=0)
+    if not common.any():
+        return []
+    metric = metrics.find(name)[0]
+    means = values[:, common].mean(axis=1).round(metric.digits)
+    best = means.min() if metric.lower_is_better else means.max()
+    return [system for system, mean in zip(scores, means, strict=True) if mean == best]
 
 
 def _row(comparison, system, means):
@@ -93,7 +111,8 @@ def _group(comparison, label, low, high, index):
     group = {"label": label, "low": low, "high": high, "n": len(index), "scores": {}, "differences": {}}
     for kind, means in zip(("scores", "differences"), comparison.means(index, GROUP_RESAMPLES), strict=True):
         for (system, metric), mean in means.items():
-            group[kind].setdefault(system.name, {})[metric] = plain(mean)
+            lost = {"failed": len(index) - mean.n} if kind == "scores" else {}
+            group[kind].setdefault(system.name, {})[metric] = plain(mean) | lost
     return group
 
 

@@ -175,8 +175,10 @@ def _differences(data):
     yield from _table(["system", *_labels(of)], rows)
     yield ""
     yield (
-        f"Means over pairs of the same utterance, with their 95 % intervals. **Bold**: p < {SIGNIFICANT} in Wilcoxon's "
-        f"signed-rank test, two-sided, with Holm's correction for the {len(data['differences'])} comparisons."
+        f"Means over pairs of the same utterance, with their 95 % intervals. **Bold**, ▲ better, ▼ worse: "
+        f"p < {SIGNIFICANT} in Wilcoxon's signed-rank test, two-sided, with Holm's correction for the "
+        f"{len(data['differences'])} comparisons. The test asks whether differences lie evenly around 0, the interval "
+        "is that of their mean: the two can disagree."
     )
 
 
@@ -184,8 +186,8 @@ def _difference(metric, found, n):
     if found is None or not found["n"]:
         return "–"
     mean, (low, high), digits = f"{found['mean']:+.{metric['digits']}f}", found["interval"], metric["digits"]
-    if found["p_corrected"] < SIGNIFICANT:
-        mean = f"**{mean}**"
+    if found["p_corrected"] < SIGNIFICANT and found["mean"]:
+        mean = f"**{mean}** {'▲' if (found['mean'] > 0) != metric['lower_is_better'] else '▼'}"
     interval = "" if low is None else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     pairs = "" if found["n"] == n else f", {found['n']} pairs"
     return f"{mean}{interval}, p {_p(found['p_corrected'])}{pairs}"
@@ -212,7 +214,7 @@ def _breakdown(data, breakdown):
     rows = []
     for group in groups:
         found = [group["scores"].get(system, {}).get(metric["name"]) for system in systems]
-        means = [_with_half(f["mean"], f["interval"], metric["digits"]) if f and f["n"] else "–" for f in found]
+        means = [_score(metric, f) if f and f["n"] else "–" for f in found]
         rows.append([group["label"], group["n"], *means])
     yield from _table([name + " (dB)" * (name == "SNR"), "n", *systems], rows)
 

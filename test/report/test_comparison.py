@@ -83,6 +83,17 @@ class TestNumbers:
             assert d["p"] == pytest.approx(signed_rank_p(a - b))
             assert d["p"] <= d["p_corrected"] <= 8 * d["p"]
 
+    def test_best_is_over_the_utterances_that_all_have(self, tmp_path):
+        folders = make_experiments(tmp_path, n=20, systems={"noisy": 0, "a": 1.0, "b": 3.0}, names=("stoi",))
+        a, b = (folder / "enhanced_test" / "scores" / "stoi" for folder in folders[1:])
+        scores = {utt: float(value) for utt, value in read_table(b).items()}
+        hard = sorted(scores, key=scores.get)[:12]  # a fails on these, and is worse on each of the others
+        write_table(a, [(utt, "nan" if utt in hard else repr(x - 0.01)) for utt, x in scores.items()])
+        agree(folders[1] / "enhanced_test")
+        found = numbers_of(folders)
+        means = {row["system"]: row["scores"]["stoi"]["mean"] for row in found["rows"]}
+        assert means["a"] > means["b"] and found["metrics"][0]["best"] == ["b"]
+
     def test_better_is_lower_for_a_distance(self, folders, found):
         differences = {(d["system"], d["metric"]): d for d in found["differences"]}
         distance = differences["train_gagnet", "llr"]

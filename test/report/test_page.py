@@ -47,9 +47,15 @@ def test_the_table_says_what_a_system_costs(text):
 def test_only_differences_that_the_corrected_test_finds_are_bold(text):
     found = text(systems={"noisy": 0, "good": 1.0, "same": 0.001}, n=40)
     good, same = table(found, "### Difference to noisy")[2:]
-    assert all(cell.startswith("**+") and cell.endswith("p < 0.001") for cell in good[1:])
+    assert all(cell.startswith("**+") and "** ▲" in cell and cell.endswith("p < 0.001") for cell in good[1:])
     assert not any("**" in cell for cell in same[1:])
-    assert "with Holm's correction for the 6 comparisons" in found
+    assert "with Holm's correction for the 6 comparisons" in found and found.count("the two can disagree") == 1
+
+
+def test_significantly_worse_is_marked_so(text):
+    found = text(systems={"noisy": 0, "bad": -1.0}, names=("stoi", "llr"))
+    ((_, stoi, llr),) = table(found, "### Difference to noisy")[2:]
+    assert stoi.startswith("**-") and "** ▼" in stoi and llr.startswith("**+") and "** ▼" in llr
 
 
 def test_failures_are_counted_listed_and_in_no_pair(text):
@@ -58,6 +64,8 @@ def test_failures_are_counted_listed_and_in_no_pair(text):
     assert row[4].endswith(" (n 57)") and row[-1] == "3 PESQ-WB"
     assert "Failed, the estimate is silent: PESQ-WB of train_gagnet (3: " in found
     assert table(found, "### Difference to noisy")[2][1].endswith(", 57 pairs")
+    parts = table(found, "### PESQ-WB by speaker")[2:]
+    assert sum(int(row[1]) - int(row[3].partition("(n ")[2].strip(")") or row[1]) for row in parts) == 3
 
 
 def test_a_cause_that_many_scores_share_is_said_once(tmp_path):

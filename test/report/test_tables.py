@@ -39,6 +39,18 @@ def test_a_row_says_how_it_was_made(tmp_path):
     assert (row["parameters"], row["macs_per_second"]) == ("2000000", "4000000000") and row["version"]
 
 
+def test_a_row_of_a_part_says_it_too_and_counts_its_failures(tmp_path):
+    found = [r for r in rows(make_experiments(tmp_path, failed=5)) if r["system"] == "train_gagnet"]
+    whole = next(r for r in found if (r["metric"], r["by"]) == ("pesq_wb", ""))
+    parts = [r for r in found if (r["metric"], r["by"]) == ("pesq_wb", "speaker")]
+    same = ("version", "commit", "seed", "command", "references", "utterance_list", "experiment", "parameters")
+    assert all(whole[name] and {r[name] for r in parts} == {whole[name]} for name in same)
+    assert sum(int(r["failed"]) for r in parts) == 5
+    assert all(int(r["n"]) + int(r["failed"]) == int(r["utterances"]) for r in parts)
+    summary = json.loads((tmp_path / "exp" / "noisy" / "enhanced_test" / "summary.json").read_text())
+    assert whole["utterance_list"] == summary["utterances"]
+
+
 def test_what_nobody_trained_has_no_record(tmp_path):
     row = next(r for r in rows(make_experiments(tmp_path)) if r["system"] == "noisy" and not r["by"])
     assert not any(row[name] for name in ("command", "commit", "seed", "config", "data", "packages", "hardware"))
