@@ -139,8 +139,8 @@ def signed_rank_p(difference):
     """Two-sided p of Wilcoxon's signed-rank test that paired differences, shape (n,), lie symmetrically around 0.
 
     Those that are 0 or not finite are left out; 1 where none is left. Up to 50 that all differ, or 13 others, give the
-    exact p, else it is of the normal approximation, with the variance for ties: as scipy.stats.wilcoxon, in a quarter of
-    the time and without the second that it takes to import.
+    exact p, else it is of the normal approximation, with the variance for ties: as scipy.stats.wilcoxon, in a quarter
+    of the time.
 
     Source: Hollander, Wolfe and Chicken, "Nonparametric Statistical Methods", Wiley, 2014, section 3.1.
     """
