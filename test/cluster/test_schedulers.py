@@ -77,6 +77,7 @@ class Cluster:
         while not any(" PD " in line for line in self.jobs()):
             assert time.time() < end and process.poll() is None, process.communicate()
             time.sleep(0.2)
+        time.sleep(3)  # in the same second, the job's credentials count as revoked
         self.ask("scontrol", "update", f"JobId={(self.work / 'q' / 'x.job').read_text().strip()}", "StartTime=now")
 
     def status(self, name):
