@@ -79,6 +79,8 @@ class Experiment:
             if here is None or there["fingerprint"] != here["fingerprint"]:
                 found = f"{_summary(here)} now, with other lists" if here else "none now"
                 lines.append(f"  {name} data: {_summary(there)} there, {found}")
+            elif there.get("plan", here.get("plan")) != here.get("plan"):  # an earlier version did not note it
+                lines.append(f"  {name} data: {_summary(here)} were mixed by another plan.tsv since")
         if lines:
             raise UserError(
                 f"{self.expdir}: holds checkpoints of an experiment with other settings:\n" + "\n".join(lines) + "\n"
@@ -144,14 +146,16 @@ def _digest(folder, names):
 
 
 def describe_data(folder):
-    """Path, number of utterances, samples, and a SHA-256 over the lists of a data directory."""
+    """Path, number of utterances, samples, and a SHA-256 over the lists of a data directory; of a set that was mixed
+    also that of its plan, as the same lists may come with other mixtures."""
     folder = Path(folder)
     lists = ("wav.scp", "spk1.scp", "noise1.scp", "utt2num_samples", "feats.scp", "spk1_feats.scp")
     lengths = folder / "utt2num_samples"
     if not lengths.exists():
         raise UserError(f"{lengths}: missing; '{folder}' is not a data directory. Run the stages before train.")
     samples = read_ints(lengths)
-    return {
+    plan = {"plan": sha256(folder / "plan.tsv")} if (folder / "plan.tsv").exists() else {}
+    return plan | {
         "path": str(folder),
         "utterances": len(samples),
         "samples": int(np.sum(samples)),

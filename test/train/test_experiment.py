@@ -10,7 +10,7 @@ import pytest
 from senet import config
 from senet.errors import UserError
 from senet.files import write_json
-from senet.train.experiment import Experiment, describe_data
+from senet.train.experiment import CHANGEABLE, Experiment, describe_data
 
 DEFAULTS = {"train": None, "valid": None, "max_epoch": 100, "seed": 0, "patience": 0, "model_conf": {"n": 2, "m": 1}}
 
@@ -102,6 +102,37 @@ def test_other_data_are_refused(tmp_path):
     write_data(tmp_path / "dump" / "train", 4)
     with pytest.raises(UserError, match="train data: 3 utterances of dump/train there, 4 utterances of dump/train now"):
         open_experiment()
+
+
+def test_other_mixtures_under_the_same_lists_are_refused(tmp_path):
+    plan = tmp_path / "dump" / "train" / "plan.tsv"
+    plan.write_text("# senet plan 1 policy=crop seed=0\n")
+    open_experiment()
+    has_checkpoint()
+    open_experiment()
+    plan.write_text("# senet plan 1 policy=crop seed=1\n")
+    with pytest.raises(UserError, match="train data: 3 utterances of dump/train were mixed by another plan.tsv since"):
+        open_experiment()
+    plan.unlink()
+    with pytest.raises(UserError, match="by another plan"):
+        open_experiment()
+
+
+def test_every_option_but_those_that_may_change_is_compared():
+    from senet.bin.train import get_parser
+
+    parser = get_parser()
+    names = set(parser.option_names()) - {"help", "dry_run"}
+    assert names > CHANGEABLE, "an option that may change is one"
+    values = {name: parser.get_default(name) for name in names} | {"train": "dump/train", "valid": "dump/valid"}
+    Experiment("exp/a", values, values, []).write_record()
+    has_checkpoint()
+    for name in names - {"train", "valid"}:
+        changed = values | {name: {"x": 1} if name.endswith("_conf") else "another"}
+        if name in CHANGEABLE or name == "mix_conf":  # which asks for other data
+            continue
+        with pytest.raises(UserError, match=rf"other settings:\n  {name}"):
+            Experiment("exp/a", changed, values, [])
 
 
 def test_without_a_checkpoint_the_settings_may_change():
