@@ -161,14 +161,12 @@ class Comparison:
     def _pairs(self):
         """{(system, metric)} of the differences to the baseline, in the order of tables.
 
-        An improvement is a difference to the noisy input already, and to another baseline the same as its score's.
+        An improvement's is the same as its score's, and is there only if that is not.
         """
-        names = [m for m in self.metrics if not metrics.find(m)[1] or self._is_alone(m)]
-        pairs = ((s, m) for s in self.systems if s is not self.baseline for m in names)
-        return {(s, m): None for s, m in pairs if (s, m) in self._scores and (self.baseline, m) in self._scores}
-
-    def _is_alone(self, improvement):
-        return self.baseline and not self.baseline.is_noisy and metrics.find(improvement)[0].name not in self.metrics
+        pairs = ((s, m) for s in self.systems if s is not self.baseline for m in self.metrics)
+        pairs = [(s, m) for s, m in pairs if (s, m) in self._scores and (self.baseline, m) in self._scores]
+        same = {(s, f"{m}i") for s, m in pairs}
+        return dict.fromkeys(pair for pair in pairs if pair not in same)
 
     def means(self, index=slice(None), resamples=RESAMPLES):
         """``(scores, differences)``: {(system, metric): Mean} over the utterances ``index``; bootstrapped together."""

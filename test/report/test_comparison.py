@@ -164,9 +164,11 @@ class TestBaseline:
 
     def test_improvements_are_differences_to_a_system_if_their_score_is_not_there(self, tmp_path):
         folders = make_experiments(tmp_path, n=20, names=("si_sdri", "stoi"))
-        assert {d["metric"] for d in numbers_of(folders)["differences"]} == {"stoi"}
-        found = numbers_of(folders, baseline="train_gagnet")
-        assert {d["metric"] for d in found["differences"]} == {"si_sdri", "stoi"}
+        for baseline in ("noisy", "train_gagnet"):
+            found = numbers_of(folders, baseline=baseline)
+            assert {d["metric"] for d in found["differences"]} == {"si_sdri", "stoi"}
+        folders = make_experiments(tmp_path, n=20, names=("si_sdr", "si_sdri", "stoi"))
+        assert {d["metric"] for d in numbers_of(folders)["differences"]} == {"si_sdr", "stoi"}
 
     def test_is_not_there_on_a_set_that_it_was_not_scored_on(self, tmp_path):
         folders = make_experiments(tmp_path, n=20)
