@@ -137,6 +137,8 @@ def read(expdir, silent_after=600.0):
     if state not in ("running", "silent"):
         known |= {"seconds_left": 0 if state == "finished" else None}
     known["error"] = known["error"] or _last_error(expdir / "logdir" / "train.log", known["started"])
+    if not said and state == "stopped" and known["error"]:
+        state = "failed"  # before the training began
     return {"experiment": str(expdir), **known, "state": state, "heard": heard}
 
 

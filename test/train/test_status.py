@@ -187,6 +187,12 @@ class TestReading:
         os.utime(tmp_path / "logdir" / "train.log", (1.0, 1.0))  # of an earlier training
         assert status.read(tmp_path)["error"] is None
 
+    def test_one_that_failed_before_it_began_has_failed(self, tmp_path):
+        (tmp_path / "logdir").mkdir()
+        (tmp_path / "logdir" / "train.log").write_text("# Started\nerror: loss: not given\n# Ended (code 1) at x\n")
+        found = status.read(tmp_path)
+        assert (found["state"], found["error"]) == ("failed", "loss: not given")
+
     def test_damaged_files_are_shown_not_raised(self, tmp_path):
         (tmp_path / "status.json").write_text('{"state": "runn')
         (tmp_path / ".lock").write_text("")
