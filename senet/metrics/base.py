@@ -57,6 +57,7 @@ class Metric:
         also=(),
         lower_is_better=False,
         made_with=None,
+        bounds=(-math.inf, math.inf),
     ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
@@ -65,6 +66,7 @@ class Metric:
         self.reference = reference  # whether it needs one
         self.also = also  # FURTHER_SIGNALS that it needs
         self.lower_is_better = lower_is_better
+        self.bounds = bounds  # a published value outside is a mistake
         self.rates = rates  # sample rates in Hz it is defined for; None means any
         self.packages = packages
         self.digits = digits  # decimals in a table
@@ -199,6 +201,10 @@ def find(name):
     if name in metrics:
         return metrics[name], False
     if name.endswith("i") and name[:-1] in metrics:
+        if "enhanced_clean" in metrics[name[:-1]].also:
+            raise UserError(
+                f"there is no metric '{name}': {name[:-1]} has no value for the noisy input, only for a system"
+            )
         return metrics[name[:-1]], True
     near = difflib.get_close_matches(name, metrics, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
@@ -212,6 +218,13 @@ def label(name):
     """How a table's column is headed, such as ``SI-SDRi (dB)``."""
     found, improvement = find(name)
     return found.label + "i" * improvement + (f" ({found.unit})" if found.unit else "")
+
+
+def bounds(name):
+    """(low, high) outside which a published value of this metric, or of the improvement in it, is a mistake."""
+    found, improvement = find(name)
+    low, high = found.bounds
+    return (low - high, high - low) if improvement else found.bounds
 
 
 def compute(name, est, ref, sample_rate, noisy=None, enhanced_clean=None):

@@ -16,19 +16,19 @@ from senet.metrics.base import metric, shared
 from senet.metrics.pesq import lqo, raw_from_lqo
 
 
-@metric("CSIG", packages=("pesq",), rates=segmental.RATES)
+@metric("CSIG", packages=("pesq",), rates=segmental.RATES, bounds=(1, 5))
 def csig(est, ref, sample_rate):
     """Distortion of the speech alone, 1 (bad) to 5; 8 or 16 kHz."""
     return composites(est, ref, sample_rate)[0]
 
 
-@metric("CBAK", packages=("pesq",), rates=segmental.RATES)
+@metric("CBAK", packages=("pesq",), rates=segmental.RATES, bounds=(1, 5))
 def cbak(est, ref, sample_rate):
     """Intrusiveness of the background, 1 (bad) to 5; 8 or 16 kHz."""
     return composites(est, ref, sample_rate)[1]
 
 
-@metric("COVL", packages=("pesq",), rates=segmental.RATES)
+@metric("COVL", packages=("pesq",), rates=segmental.RATES, bounds=(1, 5))
 def covl(est, ref, sample_rate):
     """Overall quality, 1 (bad) to 5; 8 or 16 kHz."""
     return composites(est, ref, sample_rate)[2]

@@ -59,7 +59,7 @@ FLOOR_DB = -80
 def _score(name, label, model, function):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{label}, about 1 to 5; any rate and length; needs no reference."
-    return metric(label, reference=False, made_with=lambda: _made_with(model))(function)
+    return metric(label, reference=False, made_with=lambda: _made_with(model), bounds=(0, 6))(function)
 
 
 def _p835(prefix, suffix, label, model, exact=False, mapped=True):

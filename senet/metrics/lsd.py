@@ -10,6 +10,8 @@ Sources: Gray and Markel, "Distance measures for speech processing", IEEE TASSP 
 enhancement methods", Springer Handbook of Speech Processing, 2008.
 """
 
+import math
+
 import numpy as np
 
 from senet.metrics.base import Undefined, metric
@@ -19,7 +21,7 @@ RANGE = 50  # dB
 BLOCK = 128  # frames transformed together: they fit a cache
 
 
-@metric("LSD", unit="dB", lower_is_better=True, digits=2)
+@metric("LSD", unit="dB", lower_is_better=True, digits=2, bounds=(0, math.inf))
 def lsd(est, ref, sample_rate):
     """Log-spectral distance in dB, 0 (equal spectra) to about 50; any rate, at least 32 ms. It sees the level."""
     loudest = max(block.max() for block in _powers(ref, sample_rate))

@@ -41,19 +41,19 @@ def lqo(est, ref, sample_rate, mode):
         raise Undefined(f"{type(error).__name__} in PESQ") from None
 
 
-@metric("PESQ-WB", packages=("pesq",), rates=(16000,))
+@metric("PESQ-WB", packages=("pesq",), rates=(16000,), bounds=(1, 4.65))
 def pesq_wb(est, ref, sample_rate):
     """Wide-band PESQ (P.862.2) as MOS-LQO; 16 kHz, at least 0.25 s."""
     return lqo(est, ref, sample_rate, "wb")
 
 
-@metric("PESQ-NB", packages=("pesq",), rates=(8000, 16000))
+@metric("PESQ-NB", packages=("pesq",), rates=(8000, 16000), bounds=(1, 4.56))
 def pesq_nb(est, ref, sample_rate):
     """Narrow-band PESQ (P.862.1) as MOS-LQO; 8 or 16 kHz, at least 0.25 s."""
     return lqo(est, ref, sample_rate, "nb")
 
 
-@metric("PESQ-NB raw", packages=("pesq",), rates=(8000, 16000))
+@metric("PESQ-NB raw", packages=("pesq",), rates=(8000, 16000), bounds=(-0.5, 4.5))
 def pesq_nb_raw(est, ref, sample_rate):
     """Narrow-band PESQ as P.862 has it, without P.862.1's mapping; 8 or 16 kHz, at least 0.25 s."""
     return raw_from_lqo(lqo(est, ref, sample_rate, "nb"))

@@ -13,6 +13,7 @@ speech quality", 1988 (LLR); Klatt, ICASSP 1982 (WSS); constants as in the MATLA
 
 import functools
 import logging
+import math
 
 import numpy as np
 
@@ -41,7 +42,7 @@ NEAR_MAXIMUM, NEAR_PEAK = 20, 1  # dB: how fast a band's weight falls with its d
 FLOOR = 1e-10  # of a band's energy
 
 
-@metric("SSNR", unit="dB", digits=2)
+@metric("SSNR", unit="dB", digits=2, bounds=SNR_RANGE)
 def ssnr(est, ref, sample_rate):
     """Segmental SNR in dB: the mean over all frames, pauses included, of each one's SNR within -10 to 35 dB."""
     return mean_snr(est, ref, sample_rate)
@@ -54,13 +55,19 @@ def mean_snr(est, ref, sample_rate):
     return np.clip(10 * np.log10(clean / (error + EPS) + EPS), *SNR_RANGE).mean()
 
 
-@metric("LLR", rates=RATES, lower_is_better=True)
+@metric("LLR capped", rates=RATES, lower_is_better=True, bounds=(0, LLR_CAP))
 def llr(est, ref, sample_rate):
     """Log-likelihood ratio of linear prediction, each frame's at most 2; 0 is best; 8 or 16 kHz."""
     return lowest_mean(np.minimum(llr_of_frames(est, ref, sample_rate), LLR_CAP))
 
 
-@metric("WSS", rates=RATES, lower_is_better=True, digits=2)
+@metric("LLR uncapped", rates=RATES, lower_is_better=True, bounds=(0, math.inf))
+def llr_uncapped(est, ref, sample_rate):
+    """The same without a limit for a frame, as the composites and most tables have it; 0 is best; 8 or 16 kHz."""
+    return lowest_mean(llr_of_frames(est, ref, sample_rate))
+
+
+@metric("WSS", rates=RATES, lower_is_better=True, digits=2, bounds=(0, math.inf))
 def wss(est, ref, sample_rate):
     """Weighted spectral slope distance in 25 critical bands up to 3.8 kHz; 0 is best; 8 or 16 kHz."""
     return lowest_mean(wss_of_frames(est, ref, sample_rate))

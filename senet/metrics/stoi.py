@@ -27,13 +27,13 @@ EPS = np.finfo(np.float64).eps
 BLOCK = 64  # frames, or blocks of frames, computed together: they fit a cache
 
 
-@metric("STOI", revision=2)
+@metric("STOI", revision=2, bounds=(-1, 1))
 def stoi(est, ref, sample_rate):
     """Short-time objective intelligibility, about 0 to 1; any rate, at least 0.4 s of speech in the reference."""
     return _mean(_correlations, envelopes(est, ref, sample_rate))
 
 
-@metric("ESTOI", revision=2)
+@metric("ESTOI", revision=2, bounds=(-1, 1))
 def estoi(est, ref, sample_rate):
     """Extended STOI, for noise whose level changes, about 0 to 1; any rate, at least 0.4 s of speech."""
     return _mean(_spectral_correlations, envelopes(est, ref, sample_rate))

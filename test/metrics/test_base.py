@@ -142,6 +142,7 @@ IDENTITY = {  # the score, or reasons for having none; () for one without a boun
     "covl": 5,
     "ssnr": 35,
     "llr": 0,
+    "llr_uncapped": 0,
     "wss": 0,
     "lsd": 0,
     "stoi": 1,
