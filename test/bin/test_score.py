@@ -730,3 +730,7 @@ class TestRefusals:
     def test_noisy_scores_without_the_metric(self, small_set, noisy_scores, tmp_path):
         with pytest.raises(UserError, match="was not scored with 'snr'"):
             run_score(small_set, tmp_path / "out", "--noisy_scores", noisy_scores, metrics="snr")
+    def test_improvement_in_what_the_noisy_input_has_no_score_of(self, small_set, tmp_path):
+        with pytest.raises(UserError, match="no metric 'lowlatency_repo_sdri': .* has no value for the noisy input"):
+            run_score(small_set, tmp_path / "out", metrics="lowlatency_repo_sdri")
+
