@@ -6,12 +6,13 @@ import json
 
 import numpy as np
 
-from senet import metrics
-from senet.data.audio import write_wav
-from senet.data.scp import Scp, write_table
+from senet import metrics, records
+from senet.data.audio import read, write_wav
+from senet.data.scp import Scp, read_table, write_table
 from senet.files import write_json
 from senet.report.numbers import plain
 from senet.report.results import LABELS
+from senet.report.scoring import SHARD_SIZE
 from senet.report.statistics import mean_interval
 
 RATE = 16000
@@ -87,6 +88,8 @@ def make_experiments(
             _write_training(exp, gain, rng)
         if audio and gain:
             _write_enhanced(root / "dump" / test_set, out, utts, gain)
+        if audio:
+            _write_digests(root / "dump" / test_set, out, summary["enhanced"], utts)
         folders.append(exp)
     return folders
 
@@ -169,9 +172,19 @@ def _write_audio(folder, utts, samples, snr):
 
 def _write_enhanced(data, out, utts, gain):
     """The share ``gain`` of the noise taken away."""
-    from senet.data.audio import read
-
     for utt in utts:
         clean, noisy = (read(str(data / kind / f"{utt}.wav"))[0] for kind in ("spk1", "wav"))
         write_wav(out / "wav" / f"{utt}.wav", noisy + min(gain, 0.9) * (clean - noisy), RATE)
     write_table(out / "wav.scp", [(utt, out / "wav" / f"{utt}.wav") for utt in utts])
+
+
+def _write_digests(data, out, enhanced, utts):
+    """Of the audio that was scored, in shards as scoring leaves them."""
+    signals = {"enhanced": read_table(enhanced), "reference": read_table(data / "spk1.scp")}
+    signals["noisy"] = read_table(data / "wav.scp")
+    for start in range(0, len(utts), SHARD_SIZE):
+        found = (
+            {"utt": utt, "audio": {what: records.audio_digest(*read(scp[utt])) for what, scp in signals.items()}}
+            for utt in utts[start : start + SHARD_SIZE]
+        )
+        records.write(out / "shards" / f"scores.{start // SHARD_SIZE + 1:06d}.jsonl", {}, found)

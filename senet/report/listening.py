@@ -3,15 +3,18 @@
 import base64
 import io
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 
-from senet import metrics
+from senet import metrics, records
 from senet.data.audio import AudioError, read
 from senet.data.datadir import DataDir
 from senet.data.scp import Scp
 from senet.dsp.spectrogram import png, power_db
 from senet.errors import UserError
+from senet.report import scoring
 from senet.report.charts import Axis, number
 
 SECONDS = 12  # of an utterance are played and shown
@@ -61,7 +64,7 @@ def add_recordings(sets, comparisons, audio, utterances, room):
         chosen = choose(comparison, audio, utterances)
         queue += [(rank, number_of_set, recordings, one) for rank, one in enumerate(chosen)]
     for _, i, recordings, (utt, place, value) in sorted(queue, key=lambda q: q[:2]):
-        takes = recordings.takes(utt)
+        takes = recordings_of(recordings.signals(utt))
         size = sum(len(part) + 1000 for _, take in takes for part in take.values() if isinstance(part, str))
         if all("missing" in take for _, take in takes):
             sets[i]["unheard"].append((utt, takes[0][1]["missing"]))
@@ -71,7 +74,7 @@ def add_recordings(sets, comparisons, audio, utterances, room):
             room -= size
             sets[i]["utterances"].append(_utterance(comparisons[i], utt, place, value, takes))
     if missing:
-        logging.warning("%d lists of audio or files cannot be read; the first: %s", len(missing), missing[0])
+        logging.warning("%d recordings, or lists of them, cannot be heard; the first: %s", len(missing), missing[0])
 
 
 def _utterance(comparison, utt, place, value, takes):
@@ -117,71 +120,109 @@ def _place(place):
 class Recordings:
     """The audio of one test set: the noisy input, the systems', and the clean references where there are any.
 
+    Only what was scored is played: audio whose digest is not that in the shards of the scores is refused.
+
     Args:
         comparison: of the test set.
-        missing: list to which errors are added, one for each list or file that cannot be read.
+        missing: list to which errors are added, one for each list or file that cannot be played.
     """
 
     def __init__(self, comparison, missing):
-        self._missing = missing
-        found = {s: self._opened(Scp, comparison.result(s).summary["enhanced"]) for s in comparison.systems}
-        data = self._opened(DataDir, comparison.result(comparison.systems[0]).summary["ref"])
+        self._comparison, self._missing = comparison, missing
+        self._results = {s: comparison.result(s) for s in comparison.systems}
+        found = {s: self._opened(Scp, s.name, _enhanced(result)) for s, result in self._results.items()}
+        refs = [_located(result, "ref") for result in self._results.values()]
+        data = self._opened(DataDir, "test set", next((ref for ref in refs if ref.exists()), refs[0]))
         noisy, clean = (data, data) if isinstance(data, str) else (data.noisy, data.clean)
         unprocessed = next((s for s in found if s.is_noisy), "noisy")
         self.sources = {unprocessed: found.get(unprocessed, noisy), "clean": clean} | found
         if clean is None:
             del self.sources["clean"]
 
-    def takes(self, utt):
-        """[(source, take)]: a system, "noisy" or "clean", and a dict for the page.
+    def signals(self, utt):
+        """{source: (samples, rate in Hz) or the reason why it cannot be heard}; sources: systems, "noisy", "clean"."""
+        return {source: self._read(source, utt) for source in self.sources}
 
-        A take has ``seconds``, ``rate``, ``audio`` and ``picture`` (data URIs), ``top`` (kHz, the same for all), and
-        whether it was ``shortened``; or only ``missing``, the reason why it cannot be heard.
-        """
-        signals = {source: self._read(scp, utt) for source, scp in self.sources.items()}
-        heard = [s for s in signals.values() if not isinstance(s, str)]
-        if not heard:
-            return [(source, {"missing": reason}) for source, reason in signals.items()]
-        top = max(rate for _, rate, _ in heard) / 2
-        seconds = max(len(x) / rate for x, rate, _ in heard)
-        spectra = {k: power_db(s[0], s[1], seconds, top) for k, s in signals.items() if not isinstance(s, str)}
-        loudest = max(s.max() for s in spectra.values())
-        return [
-            (
-                source,
-                {"missing": signal}
-                if isinstance(signal, str)
-                else {
-                    "seconds": seconds,
-                    "top": top / 1000,
-                    "shortened": signal[2],
-                    "audio": _flac(*signal[:2]),
-                    "picture": _data_uri("image/png", png(spectra[source] - loudest)),
-                },
-            )
-            for source, signal in signals.items()
-        ]
-
-    def _opened(self, kind, path):
+    def _opened(self, kind, name, path):
         try:
             return kind(path)
         except (UserError, OSError) as error:
-            self._missing.append(error)
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+            self._missing.append(f"{name}: {reason}")
             return "the list of its audio is not there any more"
 
-    def _read(self, scp, utt):
-        """(samples, rate, whether it was shortened), or a reason."""
+    def _read(self, source, utt):
+        scp, name = self.sources[source], getattr(source, "name", source)
         if isinstance(scp, str):
             return scp
         try:
             x, rate = read(scp[utt], root=scp.root)
         except AudioError as error:
-            self._missing.append(error)
+            self._missing.append(f"{name}: {error}")
             return f"its audio cannot be read: {error.reason}"
         except KeyError:
             return "its list of audio does not have this utterance"
-        x = x if x.ndim == 1 else x[:, 0]
-        return x[: SECONDS * rate], rate, len(x) > SECONDS * rate
+        scored = self._scored(source, utt)
+        if scored == records.audio_digest(x, rate):
+            return x if x.ndim == 1 else x[:, 0], rate
+        if scored is None:
+            problem = "it is not on record which audio was scored; score the set again"
+        else:
+            problem = "its audio is not that which was scored; enhance and score the set again"
+        self._missing.append(f"{name}: {scp.root / scp[utt]}: {problem}")
+        return problem
+
+    def _scored(self, source, utt):
+        """Digest of the audio that was scored, or None."""
+        i = self._comparison.utts.index(utt)
+        if source in self._results:
+            return scoring.audio_digests(self._results[source].path, i, utt).get("enhanced")
+        what = {"clean": "reference"}.get(source, source)
+        found = (scoring.audio_digests(result.path, i, utt).get(what) for result in self._results.values())
+        return next(filter(None, found), None)
+
+
+def _enhanced(result):
+    """The list of a system's audio: beside its scores, or where it was when it was scored."""
+    beside = result.path / "wav.scp"
+    return beside if beside.exists() else _located(result, "enhanced")
+
+
+def _located(result, key):
+    """A path in a summary starts from the summary's folder; in older ones from one above it, the recipe's."""
+    path, folder = result.summary.get(key, ""), result.path.resolve()
+    paths = [Path(os.path.normpath(above / path)) for above in (folder, *folder.parents)]
+    return next((p for p in paths if p.exists()), paths[0])
+
+
+def recordings_of(signals):
+    """[(source, take)] of ``Recordings.signals``: dicts for the page.
+
+    A take has ``seconds``, ``audio`` and ``picture`` (data URIs), ``top`` (kHz, the same for all), and
+    whether it was ``shortened``; or only ``missing``, the reason why it cannot be heard.
+    """
+    heard = {source: (s[0][: SECONDS * s[1]], s[1]) for source, s in signals.items() if not isinstance(s, str)}
+    if not heard:
+        return [(source, {"missing": reason}) for source, reason in signals.items()]
+    top = max(rate for _, rate in heard.values()) / 2
+    seconds = max(len(x) / rate for x, rate in heard.values())
+    spectra = {source: power_db(*s, seconds, top) for source, s in heard.items()}
+    loudest = max(s.max() for s in spectra.values())
+    return [
+        (
+            source,
+            {"missing": signal}
+            if isinstance(signal, str)
+            else {
+                "seconds": seconds,
+                "top": top / 1000,
+                "shortened": len(signal[0]) > len(heard[source][0]),
+                "audio": _flac(*heard[source]),
+                "picture": _data_uri("image/png", png(spectra[source] - loudest)),
+            },
+        )
+        for source, signal in signals.items()
+    ]
 
 
 def _flac(x, rate):

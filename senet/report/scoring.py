@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import logging
 import math
+import os
 import platform
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from senet.files import whole_file, write_json
 from senet.processes import process_map
 from senet.report import results
 from senet.report.statistics import mean_interval, paired_difference
-from senet.shards import all_shards, my_shards, require_all
+from senet.shards import Shard, all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 _FULL_SCALE = 32767 / 32768
@@ -275,8 +276,8 @@ def collect(audio_set, out, names, noisy_scores=None):
                 table.writerow([*about, *map(repr, scores.values()), record["samples"], record["clipped"]])
     summary = {
         "test_set": audio_set.name,
-        "enhanced": str(audio_set.enhanced.path),
-        "ref": audio_set.ref,
+        "enhanced": _relative(audio_set.enhanced.path, out),
+        "ref": _relative(audio_set.ref, out),
         "n": len(audio_set),
         "utterances": audio_set.enhanced.keys_digest.hex(),
         "references": references.hexdigest(),
@@ -313,6 +314,22 @@ def _read_shard(path, utts, versions):
 
 def _read_timing(path):
     """How long enhancing took and on what, as the enhance stage noted it; None for audio that came otherwise."""
+def _relative(path, out):
+    """From the summary's folder: it leads to the same file from everywhere, also in a checkout that was moved."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(out))
+
+
+def audio_digests(out, i, utt):
+    """{signal: digest} of the audio that utterance ``i`` was enhanced and scored from, as far as shards say it."""
+    scores = _shard_path(out, Shard(i // SHARD_SIZE, i, i + 1))
+    found = {}
+    for path in (scores.with_name(scores.name.replace("scores", "wav", 1)), scores):
+        with contextlib.suppress(OSError, ValueError):
+            record = next((record for record in records.read(path)[1] if record["utt"] == utt), {})
+            found |= {"noisy": record["input"]} if "input" in record else record.get("audio", {})
+    return found
+
+
     if not path.exists():
         return None
     found = results.read_json(path, "enhance this set again (stage enhance)")

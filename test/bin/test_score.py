@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from senet import records
 from senet.bin import score
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table, write_table
@@ -55,7 +57,7 @@ def enhanced(small_set, tmp_path):
 
 @pytest.fixture(scope="module")
 def noisy_scores(small_set, tmp_path_factory):
-    out = tmp_path_factory.mktemp("exp") / "noisy" / "enhanced_test"
+    out = tmp_path_factory.mktemp("noisy") / "out"  # as far from the audio as those of the tests: equal summaries
     run_score(small_set, out)
     return out
 
@@ -87,6 +89,21 @@ def test_summary(noisy_scores):
     assert len(rows) == 5 and rows[0].startswith("spk0-utt0,spk0,1.000,")
     assert (summary["sample_rate"], summary["seconds"], summary["real_time_factor"]) == (FS, pytest.approx(6), None)
     assert summary["made_with"].keys() == {"git", "versions", "host"}
+
+
+def test_where_the_audio_is_and_which_it_was(small_set, enhanced, tmp_path, monkeypatch):
+    out = tmp_path / "a" / "exp" / "x"
+    monkeypatch.chdir(small_set.parent)
+    run_score(Path("test"), out, enhanced=enhanced, metrics="snr")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["enhanced"] == "../../../wav.scp"  # from the summary's folder
+    assert (out / summary["ref"]).samefile(small_set)
+    utt = list(read_table(enhanced))[3]
+    digests = {"enhanced": enhanced, "reference": small_set / "spk1.scp"}
+    digests = {what: records.audio_digest(*read(read_table(scp)[utt])) for what, scp in digests.items()}
+    assert scoring.audio_digests(out, 3, utt) == digests and scoring.audio_digests(out, 3, "other") == {}
+    records.write(out / "shards" / "wav.000001.jsonl", {"model": "m"}, [{"utt": utt, "input": "0"}])  # of enhancing it
+    assert scoring.audio_digests(out, 3, utt) == digests | {"noisy": "0"}
 
 
 def test_what_is_known_of_the_utterances_stands_beside_their_scores(small_set, tmp_path):

@@ -268,19 +268,15 @@ class TestListening:
         assert rate == expected_rate
         np.testing.assert_array_equal(x, expected)
 
-    def test_pictures_have_one_scale(self, tmp_path, report):
+    def test_pictures_have_one_scale(self):
         """A tone 40 dB below that of another recording is as much darker in its picture, at 1 kHz in both."""
-        recordings = listening.Recordings(report.comparisons[0], [])
-        utt = report.comparisons[0].utts[0]
         t = np.arange(16000) / 16000
-        scps = []
-        for name, gain, rate in (("loud", 0.5, 16000), ("soft", 0.005, 8000)):
-            write_wav(tmp_path / f"{name}.wav", gain * np.sin(2 * np.pi * 1000 * t * 16000 / rate)[:rate], rate)
-            (tmp_path / f"{name}.scp").write_text(f"{utt} {tmp_path / name}.wav\n")
-            scps.append(listening.Scp(tmp_path / f"{name}.scp"))
-        recordings.sources = dict(zip(("loud", "soft"), scps, strict=True))
+        signals = {
+            name: (gain * np.sin(2 * np.pi * 1000 * t * 16000 / rate)[:rate], rate)
+            for name, gain, rate in (("loud", 0.5, 16000), ("soft", 0.005, 8000))
+        }
         levels = []
-        for _, take in recordings.takes(utt):
+        for _, take in listening.recordings_of(signals):
             png = decoded(take["picture"])
             width, height = struct.unpack(">II", png[16:24])
             data = png[png.index(b"IDAT") + 4 :]
@@ -291,13 +287,8 @@ class TestListening:
             levels.append(int(middle.max()))
         assert levels[0] == 63 and levels[0] - levels[1] == pytest.approx(63 * 40 / spectrogram.RANGE_DB, abs=1)
 
-    def test_long_utterances_are_shortened(self, tmp_path, report):
-        utt = report.comparisons[0].utts[0]
-        write_wav(tmp_path / "long.wav", np.zeros(20 * 8000), 8000)
-        (tmp_path / "wav.scp").write_text(f"{utt} {tmp_path}/long.wav\n")
-        recordings = listening.Recordings(report.comparisons[0], [])
-        recordings.sources = {"long": listening.Scp(tmp_path / "wav.scp")}
-        ((_, take),) = recordings.takes(utt)
+    def test_long_utterances_are_shortened(self):
+        ((_, take),) = listening.recordings_of({"long": (np.zeros(20 * 8000), 8000)})
         assert take["shortened"] and take["seconds"] == listening.SECONDS
 
     def test_size_is_limited_and_what_is_missing_said(self, report, text):
@@ -317,11 +308,44 @@ class TestListening:
         (folders[1] / "enhanced_test" / "wav.scp").unlink()
         assert "the list of its audio is not there any more" in Page(html.page(compare(folders), "Results")).text
 
+    def test_of_two_checkouts_each_plays_its_own(self, tmp_path, monkeypatch):
+        """Paths of summaries start from the recipe in old ones, and from the summary's folder in those of today."""
+        systems = {"noisy": 0.0, "train_x": 0.5}
+        recipes = [tmp_path / "one" / "egs" / "mini", tmp_path / "two" / "egs" / "mini"]
+        for recipe, gain in zip(recipes, (0.3, 0.9), strict=True):
+            make_experiments(recipe, n=8, systems=systems | {"train_x": gain}, audio=True)
+        for path, start in ((recipes[0], ""), (recipes[1], "../../../")):
+            for summary in path.glob("exp/*/enhanced_test/summary.json"):
+                summary.write_text(summary.read_text().replace(f'"{path}/', f'"{start}'))
+        for here in recipes:  # a wav.scp of the other recipe's is to be found from here
+            monkeypatch.chdir(here)
+            (comparison,) = compare([r / "exp" / "train_x" for r in recipes]).comparisons
+            missing = []
+            found = listening.Recordings(comparison, missing).signals(comparison.utts[0])
+            assert not missing and len(found) == 4
+            for system, recipe in zip(comparison.systems, recipes, strict=True):
+                expected, _ = read(str(recipe / f"exp/train_x/enhanced_test/wav/{comparison.utts[0]}.wav"))
+                np.testing.assert_array_equal(found[system][0], expected)
+
+    def test_audio_that_was_not_scored_has_no_player(self, tmp_path, caplog):
+        folders = make_experiments(tmp_path, n=8, audio=True)
+        for path in (folders[1] / "enhanced_test" / "wav").iterdir():
+            write_wav(path, np.zeros(16000), 16000)
+        found = Page(html.page(compare(folders), "Results"))
+        assert len(found.all("audio")) == 3 * 3
+        assert "Not to be heard: its audio is not that which was scored; enhance and score" in found.text
+        assert "3 recordings, or lists of them, cannot be heard; the first: train_gagnet: " in caplog.text
+        for path in (folders[2] / "enhanced_test" / "shards").iterdir():
+            path.unlink()
+        found = Page(html.page(compare(folders), "Results"))
+        assert len(found.all("audio")) == 2 * 3 and "not on record which audio was scored" in found.text
+
     def test_nothing_to_hear_at_all(self, tmp_path, caplog):
         found = Page(html.page(compare(make_experiments(tmp_path, n=12)), "Results"))
         assert not found.all("audio") and "not there any more" in found.text
         (warning,) = caplog.messages  # three systems and the test set
-        assert warning.startswith("4 lists of audio or files cannot be read; the first: ") and "noisy" in warning
+        assert warning.startswith("4 recordings, or lists of them, cannot be heard; the first: noisy: ")
+        assert warning.endswith("enhanced_test/wav.scp: No such file or directory")
 
     def test_set_without_references(self, tmp_path):
         folders = make_experiments(tmp_path, n=12, audio=True)
