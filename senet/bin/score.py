@@ -87,6 +87,8 @@ def main(argv=None):
     audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean)
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
+    if args.noisy_scores:
+        scoring.require_scored(args.noisy_scores, names)
     if not args.collect:
         scoring.score_shards(audio, args.out, names, args.job, args.nj, args.noisy_scores)
     if args.collect or not args.job:

@@ -29,22 +29,25 @@ def read_published(path, left_out=None):
 
     Args:
         path: published.yaml.
-        left_out: list that takes the reasons for entries of unknown metrics; None: they are an error like others.
+        left_out: list that takes the reasons for entries of unknown metrics, of values that these cannot have, and for
+            those that were there already; None: they are an error like others.
     Raises:
         UserError: not a list of such entries; names the entry, and what is wrong with it.
     """
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or []
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(entries, list):
         raise UserError(f"{path}: expected a list of entries with {', '.join(KEYS)}, found a {type(entries).__name__}")
-    good = []
+    good, before = [], {}
     for number, entry in enumerate(entries, 1):
         where = f"{path}: entry {number}"
         _check(where, entry)
         try:
-            metrics.find(str(entry["metric"]))
+            _check_value(entry, before)
         except UserError as error:
             reason = f"{where} ({entry['system']}): {error}"
             if left_out is None:
@@ -53,7 +56,22 @@ def read_published(path, left_out=None):
             left_out.append(reason)
         else:
             good.append(entry)
+            before[_of(entry)] = number
     return good
+
+
+def _of(entry):
+    return tuple(entry[key] for key in ("system", "test_set", "metric", "source"))
+
+
+def _check_value(entry, before):
+    name, value = entry["metric"], entry["value"]
+    low, high = metrics.bounds(name)
+    if not low <= value <= high:
+        label = metrics.label(name)
+        raise UserError(f"{label} is from {low:g} to {high:g}, not {value:g}; is it in percent, or another metric?")
+    if _of(entry) in before:
+        raise UserError(f"entry {before[_of(entry)]} has {metrics.label(name)} of this system, set and source already")
 
 
 def _check(where, entry):
@@ -64,6 +82,9 @@ def _check(where, entry):
         if keys:
             accepted = f"{', '.join(KEYS)}, and may have {', '.join(OPTIONAL)}"
             raise UserError(f"{where}: {word} key '{min(keys, key=str)}'; an entry has {accepted}")
+    for key in ("system", "test_set", "metric", "source"):
+        if not isinstance(entry[key], str) or not entry[key].strip():
+            raise UserError(f"{where}: {key} '{entry[key]}' is not a text; quote it where it looks like something else")
     if entry["status"] not in STATUSES:
         raise UserError(f"{where}: status '{entry['status']}' is none of {', '.join(STATUSES)}")
     if not _is_number(entry["value"]):

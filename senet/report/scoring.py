@@ -194,6 +194,20 @@ def _require_same_keys(enhanced, reference):
     raise UserError("; ".join(sentences) + ". Enhance exactly this set (stage enhance), or give its own --ref")
 
 
+def require_scored(noisy_scores, names):
+    """Refuse scores of the unprocessed input that do not have all these metrics in their versions."""
+    noisy = results.Result(noisy_scores)
+    for name in names:
+        found, version = noisy.summary["metrics"].get(name), metrics.find(name)[0].version
+        if found is None:
+            raise UserError(f"{noisy.path}: was not scored with '{name}'; score it with the same --metrics")
+        if found["version"] != version:
+            raise UserError(
+                f"{noisy.path}: '{name}' is of version '{found['version']}', here it is '{version}'; "
+                "score the noisy input again"
+            )
+
+
 def score_shards(audio_set, out, names, job=None, nj=1, noisy_scores=None):
     """Compute the shards of one job with ``nj`` processes; see the module's docstring.
 
@@ -300,20 +314,6 @@ def collect(audio_set, out, names, noisy_scores=None):
     return summary
 
 
-def _read_shard(path, utts, versions):
-    """A shard's records, if they are those of these utterances and versions of the metrics."""
-    try:
-        header, found = records.read(path)
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run without --collect first, which does it again") from None
-    whole = all(record.keys() >= {"audio", "rate", "samples", "clipped", "scores", "reasons"} for record in found)
-    if header.get("versions") != versions or [r["utt"] for r in found] != utts or not whole:
-        raise UserError(f"{path}: of a run with other utterances, metrics or senet; run without --collect first")
-    return found
-
-
-def _read_timing(path):
-    """How long enhancing took and on what, as the enhance stage noted it; None for audio that came otherwise."""
 def _relative(path, out):
     """From the summary's folder: it leads to the same file from everywhere, also in a checkout that was moved."""
     return os.path.relpath(os.path.realpath(path), os.path.realpath(out))
@@ -330,6 +330,20 @@ def audio_digests(out, i, utt):
     return found
 
 
+def _read_shard(path, utts, versions):
+    """A shard's records, if they are those of these utterances and versions of the metrics."""
+    try:
+        header, found = records.read(path)
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); run without --collect first, which does it again") from None
+    whole = all(record.keys() >= {"audio", "rate", "samples", "clipped", "scores", "reasons"} for record in found)
+    if header.get("versions") != versions or [r["utt"] for r in found] != utts or not whole:
+        raise UserError(f"{path}: of a run with other utterances, metrics or senet; run without --collect first")
+    return found
+
+
+def _read_timing(path):
+    """How long enhancing took and on what, as the enhance stage noted it; None for audio that came otherwise."""
     if not path.exists():
         return None
     found = results.read_json(path, "enhance this set again (stage enhance)")

@@ -425,13 +425,15 @@ class TestPublished:
     def test_has_a_row_for_a_system_a_column_for_a_metric_and_a_mark_for_a_value(self, recipe):
         entries = [
             self.ENTRY,
-            self.ENTRY.replace("si_sdr", "pesq_wb").replace("figure", "verified").replace("A et", "B et"),
+            self.ENTRY.replace("si_sdr, value: 9, source: 'A", "stoi, value: 1, source: 'B").replace(
+                "figure", "verified"
+            ),
             self.ENTRY.replace("system: A", "system: C").replace("figure", "recalled"),
         ]
         (recipe / "published.yaml").write_text("".join(f"- {entry}\n" for entry in entries))
         table = rows(run_compare(recipe).split("## Published elsewhere")[1], "### test")
-        assert table[0] == ["system", "n", "SI-SDR (dB)", "PESQ-WB"]
-        assert table[2:] == [["A", "–", "9 figure [1]", "9 ✓ [2]"], ["C", "–", "9 recalled [1]", "–"]]
+        assert table[0] == ["system", "n", "SI-SDR (dB)", "STOI"]
+        assert table[2:] == [["A", "–", "9 figure [1]", "1 ✓ [2]"], ["C", "–", "9 recalled [1]", "–"]]
 
     def test_number_of_utterances(self, recipe):
         entry = self.ENTRY.replace("value: 9", "value: 9, n: 824, tolerance: 0.1")
@@ -446,6 +448,20 @@ class TestPublished:
         assert "published.yaml: entry 2 (A): there is no metric 'sisdr'; did you mean 'si_sdr'" in left_out
 
     @pytest.mark.parametrize(
+        ("old", "new", "reason"),
+        [
+            ("si_sdr, value: 9", "stoi, value: 92.1", "STOI is from -1 to 1, not 92.1"),
+            ("si_sdr, value: 9", "pesq_wbi, value: -4", "PESQ-WBi is from -3.65 to 3.65, not -4"),
+            ("value: 9", "value: 8", "entry 1 has SI-SDR (dB) of this system, set and source already"),
+        ],
+    )
+    def test_values_that_cannot_be_right_are_left_out_with_the_reason(self, recipe, old, new, reason):
+        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n- {self.ENTRY.replace(old, new)}\n")
+        page = run_compare(recipe)
+        assert rows(page, "### test")[2:] == [["A", "–", "9 figure [1]"]]
+        assert f"published.yaml: entry 2 (A): {reason}" in page.partition("## Left out")[2]
+
+    @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
             ("status: figure", "status: sure", r"entry 1 \(A\): status 'sure' is none of verified, figure, recalled"),
@@ -455,10 +471,15 @@ class TestPublished:
             ("value: 9", "value: .nan", "value 'nan' is not a number"),
             ("value: 9", "value: 9, n: 1.5", "n '1.5' is not a number of utterances"),
             ("value: 9", "value: 9, tolerance: -1", "tolerance '-1' is not a number above 0"),
+            ("system: A", "system: ' '", r"entry 1 \( \): system ' ' is not a text"),
+            ("system: A", "system: [A]", r"system '\['A'\]' is not a text"),
+            ("source: 'A et al., 2020'", "source: [a, b]", r"entry 1 \(A\): source .* is not a text"),
+            ("metric: si_sdr", "metric: 5", "metric '5' is not a text"),
+            ("A et al.", "\xc4 et al.", "published.yaml: not valid YAML in UTF-8"),
         ],
     )
     def test_entries_that_cannot_be_right_are_refused(self, recipe, old, new, message):
-        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n".replace(old, new))
+        (recipe / "published.yaml").write_text(f"- {self.ENTRY}\n".replace(old, new), encoding="latin-1")
         with pytest.raises(UserError, match=message):
             run_compare(recipe)
         assert not (recipe / "RESULTS.md").exists()
