@@ -34,8 +34,8 @@ UNIT = re.compile(r"stage (\d): (\w+) (\S+) \(")  # the driver's line when it be
 STAGE = re.compile(r"^(\S+) \(se\.sh:\d+:\w+\) stage ")  # that, or the line when a stage ends
 # What tells the time of day, or how fast or by how many pieces it went, not what was computed.
 TIMED = re.compile(
-    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index\.json$|tensorboard/|\.headers$|/run\.sh$|\.pt$"
-    r"|status\.json$|enhance\.json$|\.time\.json$|RESULTS\.md$|results\.csv$|report\.html$"
+    r"\.stages/|/logdir/|/log/|\.log$|\.jsonl$|record\.json$|index(_before)?\.json$|tensorboard/|\.headers$|/run\.sh$"
+    r"|\.pt$|status\.json$|enhance\.json$|\.time\.json$|RESULTS\.md$|results\.csv$|report\.html$"
 )
 
 
