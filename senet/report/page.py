@@ -3,6 +3,7 @@
 It says what a ``Report`` holds and computes nothing; the same files give the same page.
 """
 
+import re
 from itertools import chain
 
 from senet import metrics
@@ -30,7 +31,12 @@ def markdown(title, report):
     lines += _bullets("## Not run here", data["not_run"])
     lines += _how_made(data["systems"])
     lines += _published(data["published"])
-    return "\n".join(lines) + "\n"
+    return _without_html("\n".join(lines) + "\n")
+
+
+def _without_html(text):
+    """Names, reasons and sources are text: no "<" opens a tag, but in code, where it is one."""
+    return re.sub(r"`[^`\n]*`|<(?=[a-zA-Z/!?])", lambda found: "&lt;" if found[0] == "<" else found[0], text)
 
 
 def quantity(number):
@@ -44,7 +50,10 @@ def quantity(number):
 
 
 def _table(header, rows):
-    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows))
+    cells = (
+        [" ".join(str(cell).split()).replace("|", "\\|") for cell in row]
+        for row in (header, ["---"] * len(header), *rows)
+    )
     return ["| " + " | ".join(row) + " |" for row in cells]
 
 

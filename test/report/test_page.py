@@ -144,6 +144,15 @@ def test_a_bar_in_a_name_does_not_break_the_table(text):
     assert row[0] == "a\\|b" and len(row) == 9
 
 
+def test_names_and_sources_are_text_and_no_html(text):
+    entry = PUBLISHED | {"system": "<i>A", "source": "A <script>alert(1)</script> et al."}
+    found = text(systems={"noisy": 0, "a<b>c": 1.0, "d|<img src=x>": 0.5}, published=[entry])
+    outside_code = "".join(found.split("`")[::2])
+    assert not any(tag in outside_code for tag in ("<b>", "<img", "<i>", "<script", "</script"))
+    assert "| a&lt;b>c |" in found and "A &lt;script>alert(1)&lt;/script> et al." in found
+    assert "p < 0.001" in found and len(table(found, "## Test set test")[4]) == 9
+
+
 @pytest.mark.parametrize(
     ("number", "shown"), [(None, "–"), (0, "0"), (141_458_400, "141.5 M"), (34_195_836_000, "34.2 G")]
 )
