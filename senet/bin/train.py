@@ -314,8 +314,22 @@ def kept_checkpoints(args):
         if args.loss is None:
             return 1, tensor_bytes(model.state_dict())
         objective = build_objective(args, model, "meta")
+        try_step(args, objective)
     begin(objective)
     return 2 + args.keep_best + args.keep_last + 1, tensor_bytes(objective.state_dict())
+
+
+def try_step(args, objective):
+    """Take a step without values, up to where one is asked for: sizes that do not fit are refused before it."""
+    import torch
+
+    any_length = hasattr(objective.model, "analysis")  # then a short one, as a long recurrence takes its time
+    seconds = 0.25 if any_length else args.crop_seconds or 1
+    samples = round(seconds * objective.model.sample_rate)
+    batch = {name: torch.zeros(objective.passes, samples) for name in ("noisy", "clean", "noise")}
+    batch |= {"ids": ["-"] * objective.passes, "lengths": torch.full((objective.passes,), samples)}
+    with contextlib.suppress(RuntimeError, NotImplementedError):
+        objective.step(batch)
 
 
 def begin(objective):

@@ -26,18 +26,21 @@ class Stages(nn.Module):
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and refs as the inner loss takes them. Returns: loss, the last stage's terms and each loss."""
-        if len(stages) != len(self.weights):
-            found = f"{len(stages)} stage" + "s" * (len(stages) > 1)
-            raise UserError(
-                f"loss_conf.weights: {len(self.weights)} weights for a model of {found}; "
-                "give one weight for each stage, or change the stages in model_conf"
-            )
+        self.require_stages(len(stages))
         total, values = 0.0, {}
         for k, (estimate, weight) in enumerate(zip(stages, self.weights, strict=True), 1):
             value, terms = self.loss([estimate], self.targets(refs, lengths, k), lengths)
             total = total + weight * value
             values[f"stage{k}"] = value.detach()
         return total, terms | values
+
+    def require_stages(self, number: int):
+        """Refuse a model of another number of stages than there are weights."""
+        if number != len(self.weights):
+            raise UserError(
+                f"loss_conf.weights: {len(self.weights)} weights for a model of {number} stage{'s' * (number > 1)}; "
+                "give one weight for each stage, or change the stages in model_conf"
+            )
 
     def targets(self, refs: dict[str, Tensor], lengths: Tensor, k: int) -> dict[str, Tensor]:
         """The references of stage ``k``, counted from 1."""

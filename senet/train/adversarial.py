@@ -11,7 +11,7 @@ always beside y. All signals are encoded ones (amplitude map, pre-emphasis: ``mo
 ``crop_seconds`` and ``crop_hop_seconds``. Each update draws its own z; gradients pass through all stages.
 
 Beside what ``senet.models.base`` asks for, the model has
-    encode(wave (B, N)) -> (B, N); network(encoded (B, W)) -> list of (B, W), one per stage.
+    encode(wave (B, N)) -> (B, N); network(encoded (B, W)) -> list of (B, W), one per stage; num_stages.
 The discriminator, a class of ``senet.models``, has
     window: W, the samples that it takes;
     judge(candidates: list of (B, W), noisy (B, W), reference=None) -> list of (B,): a score of each candidate, given
@@ -260,6 +260,8 @@ def _check(model, loss):
             f"loss: {type(loss).__name__} compares spectra; adversarial training takes a loss of waveforms, "
             "such as waveform.L1"
         )
+    if hasattr(loss, "require_stages"):
+        loss.require_stages(model.num_stages)
 
 
 def _check_options(order, batches, noise_std, noise_decay, l1_remove_epoch):

@@ -370,6 +370,13 @@ def test_dry_run_checks_the_options_and_says_the_disk_of_the_checkpoints(tmp_pat
     assert said() < 0.1 * adam, "without a loss nothing is trained"
     with pytest.raises(UserError, match="LowLatencyNet has no 'chanels'"):
         said("--model_conf.chanels", "3")
+    stages = ["--loss", "stages.Stages", "--loss_conf", "{loss: spectral.CompressedSpectrum, weights: [1, 2]}"]
+    with pytest.raises(UserError, match="loss_conf.weights: 2 weights for a model of 1 stage"):
+        said(*stages)
+    gan = ["--model", "segan.SEGAN", "--model_conf", "{channels: [2, 4, 4], kernel: 7, window: 512}", "--loss"]
+    gan += ["waveform.L1", "--objective", "adversarial", "--crop_seconds", "0.064", "--crop_hop_seconds", "0.064"]
+    with pytest.raises(UserError, match="the discriminator takes windows of 16384 samples, and the batch has 1024"):
+        said(*gan)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="--ngpu 1: torch .* sees no GPU here"):
             said("--ngpu", "1")

@@ -396,3 +396,8 @@ def test_two_windows_can_be_learnt_by_heart():
     for _ in range(100):
         objective.step(batch)
     assert objective.evaluate(batch)[0]["loss"].item() < 0.3 * first
+
+
+def test_a_weight_for_each_stage_is_asked_for_at_once():
+    with pytest.raises(UserError, match="loss_conf.weights: 2 weights for a model of 3 stages"):
+        adversarial(Stages("waveform.L1", weights=(50.0, 100.0)), model_conf={"num_stages": 3})
