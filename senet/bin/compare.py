@@ -56,6 +56,10 @@ def main(argv=None):
     for path in out:
         if path.suffix not in KINDS:
             raise UserError(f"--out {path}: how is it to be written? The name has to end in {', '.join(KINDS)}")
+    if args.audio < 0:
+        raise UserError(f"--audio {args.audio}: 0 or more utterances can be listened to")
+    if args.published and not Path(args.published).is_file():
+        raise UserError(f"--published {args.published}: no such file")
     beside = out[0].with_name("published.yaml")
     published_path = args.published or (beside if beside.exists() else None)
     left_out = []
@@ -66,7 +70,12 @@ def main(argv=None):
     else:
         report = comparison.Report([], [], None, entries, not_trained)
     report.left_out += left_out
-    title = f"Results of {out[0].resolve().parent.name}"
+    known = set().union(*(comparison.utts for comparison in report.comparisons))
+    if unknown := [utt for utt in args.utterances if utt not in known]:
+        like = f"; there are such as {min(known)}" if known else ""
+        raise UserError(f"--utterances {' '.join(unknown)}: in no test set that is compared{like}")
+    here = out[0].resolve().parent
+    title = f"Results of {here.name}" if (here / "conf").is_dir() else "Comparison"
     for path in out:
         if path.suffix == ".json":
             write_json(path, report.as_dict())

@@ -231,12 +231,17 @@ def compare(paths, baseline=None, published=(), not_trained=()):
     Returns:
         Report.
     Raises:
-        UserError: nothing is left to compare, or there is no such baseline.
+        UserError: nothing is left to compare, or there is no such baseline, or on a test set more than one.
     """
     systems = read_systems(paths)
     if baseline and not called(systems, baseline):
         raise UserError(f"--baseline {baseline}: no such system; there are {', '.join(s.name for s in systems)}")
-    comparisons = [Comparison(name, of, baseline or NOISY, title) for title, name, of in test_sets(systems)]
+    sets = test_sets(systems)
+    for title, name, of in sets if baseline else ():
+        found = [s for s in called(of, baseline) if name in s.results]
+        if len(found) > 1 and not all(s.is_noisy for s in found):
+            raise UserError(f"--baseline {baseline}: which one on {title}? {' or '.join(s.name for s in found)}")
+    comparisons = [Comparison(name, of, baseline or NOISY, title) for title, name, of in sets]
     names = {c.test_set for c in comparisons}
     compared = [c for c in comparisons if c.systems]
     left_out = [reason for system in systems for reason in system.problems]

@@ -37,7 +37,9 @@ def read_published(path, left_out=None):
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or []
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
+        mark = getattr(error, "problem_mark", None)
+        where, problem = f":{mark.line + 1}" if mark else "", getattr(error, "problem", None) or error
+        raise UserError(f"{path}{where}: not valid YAML in UTF-8: {problem}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(entries, list):

@@ -22,10 +22,11 @@ class System:
         series: {test set: {step: Result}} of the last checkpoints, each scored for itself (se.sh --score_checkpoints).
         damaged: {test set: reason} of results that cannot be read.
         problems: reasons why other things in the folder cannot.
+        place: of its recipe among those that were given, 0 first.
     """
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path, self.place = Path(path), 0
         self.name = self.path.resolve().name
         self.is_noisy = self.name == NOISY
         self.results, self.damaged, self.problems = {}, {}, []
@@ -76,13 +77,15 @@ def _read_config(path):
 
 
 def read_systems(paths):
-    """The systems in experiment folders: noisy first, then by name; other folders are passed over.
+    """The systems in experiment folders: noisy first, then by name; other folders, and files, are passed over.
 
     Raises:
-        UserError: a path is not a folder, or none of them holds a system.
+        UserError: there is nothing at a path, or none of them holds a system.
     """
     systems = []
     for path in {Path(p).resolve(): Path(p) for p in paths}.values():
+        if path.is_file():
+            continue  # a report of before, in exp/*
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; give experiment folders, such as exp/*")
         system = System(path)
@@ -90,6 +93,9 @@ def read_systems(paths):
             systems.append(system)
     if not any(system.results or system.damaged for system in systems):
         raise UserError("none of the folders holds scores; score the enhanced sets first (stage score)")
+    folders = list(dict.fromkeys(system.path.resolve().parent for system in systems))
+    for system in systems:
+        system.place = folders.index(system.path.resolve().parent)
     _name(systems)
     return sorted(systems, key=lambda system: (not system.is_noisy, system.name))
 
@@ -99,6 +105,7 @@ def test_sets(systems):
 
     Sets of one name are taken for one, and results that are of other utterances will be refused. But where recipes give
     the name to sets that have no utterance in common, these are different sets, and their titles say the recipes, too.
+    Those of the recipe that was given first come first.
     """
     found = []
     for name in sorted({name for system in systems for name in system.results}):
@@ -107,7 +114,7 @@ def test_sets(systems):
         for of in parts:
             recipes = ", ".join(dict.fromkeys(recipe[system.path.resolve().parent] for system in of))
             found.append((name if len(parts) == 1 else f"{recipes}: {name}", name, of))
-    return found
+    return sorted(found, key=lambda one: min(system.place for system in one[2] if one[1] in system.results))
 
 
 def _apart(name, systems):

@@ -227,6 +227,30 @@ class TestFiles:
             assert float(line["difference"]) == found["mean"] and float(line["p_corrected"]) == found["p_corrected"]
             assert line["baseline"] == "noisy" and int(line["pairs"]) == found["n"]
 
+    def test_that_are_among_the_experiments_are_passed_over(self, recipe):
+        found = self.write(recipe)
+        argv = [*map(str, sorted(recipe.glob("exp/*"))), "--out", *(str(recipe / name) for name in self.OUT)]
+        compare.main(argv)
+        assert [(recipe / name).read_bytes() for name in self.OUT] == found
+        with pytest.raises(UserError, match="none of the folders holds scores"):
+            compare.main([str(recipe / "exp" / "results.csv"), "--out", str(recipe / "RESULTS.md")])
+
+    def test_elsewhere_are_a_comparison(self, recipe, tmp_path):
+        compare.main([str(recipe / "exp" / "noisy"), "--out", str(tmp_path / "w" / "x.md")])
+        assert (tmp_path / "w" / "x.md").read_text().startswith("# Comparison\n")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--audio", "-1"], "--audio -1: 0 or more"),
+            (["--utterances", "spk0-utt0", "nope"], "--utterances nope: in no test set .* such as spk0-utt0"),
+            (["--published", "nope.yaml"], "--published nope.yaml: no such file"),
+        ],
+    )
+    def test_are_not_written_with_options_that_cannot_be(self, recipe, options, message):
+        with pytest.raises(UserError, match=message):
+            self.write(recipe, *options)
+
     def test_that_cannot_be_written_are_refused_before_anything_is(self, recipe):
         with pytest.raises(UserError, match=r"page.pdf: how is it to be written\? .* \.md, \.csv, \.json, \.html"):
             compare.main([str(recipe / "exp" / "noisy"), "--out", str(recipe / "RESULTS.md"), "page.pdf"])
@@ -240,6 +264,20 @@ class TestBaseline:
         assert header == ["system", "SI-SDR (dB)", "STOI", "SNRi (dB)"]
         assert (noisy[0], worse[0]) == ("noisy", "train_worse_x")
         assert float(worse[1].strip("*").split()[0]) < float(noisy[1].strip("*").split()[0]) < 0
+
+    def test_that_are_two(self, recipe, small_set, tmp_path):
+        shutil.copytree(recipe / "exp" / "train_half", tmp_path / "other" / "exp" / "train_half")
+
+        def run_with(baseline):
+            folders = [*map(str, recipe.glob("exp/*")), *map(str, (tmp_path / "other" / "exp").iterdir())]
+            compare.main([*folders, "--out", str(recipe / "RESULTS.md"), "--baseline", baseline])
+            return (recipe / "RESULTS.md").read_text()
+
+        with pytest.raises(UserError, match="which one on test. corpus/exp/train_half or other/exp/train_half$"):
+            run_with("train_half")
+        assert "### Difference to other/exp/train_half" in run_with("other/exp/train_half")
+        shutil.copytree(recipe / "exp" / "noisy", tmp_path / "other" / "exp" / "noisy")
+        assert "### Difference to corpus/exp/noisy" in run_with("noisy")
 
     def test_that_there_is_not(self, recipe):
         with pytest.raises(UserError, match="--baseline train_x: no such system; there are noisy, train_half, train_w"):
@@ -476,6 +514,7 @@ class TestPublished:
             ("source: 'A et al., 2020'", "source: [a, b]", r"entry 1 \(A\): source .* is not a text"),
             ("metric: si_sdr", "metric: 5", "metric '5' is not a text"),
             ("A et al.", "\xc4 et al.", "published.yaml: not valid YAML in UTF-8"),
+            ("status: figure}", "status: figure", "published.yaml:2: not valid YAML in UTF-8: [^\n]*$"),
         ],
     )
     def test_entries_that_cannot_be_right_are_refused(self, recipe, old, new, message):
