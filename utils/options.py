@@ -48,8 +48,9 @@ def settle(given, names):
         if given[name].startswith("-"):
             raise UserError(f"--{name} '{given[name]}': a folder's name cannot begin with '-'")
     for name in ("tag", "model", "datadir", "dumpdir", "expdir", "results"):
+        allowed = "._-+=@" if name == "tag" else "._-/+=@"
         if not re.fullmatch(PLAIN, given[name]):
-            raise UserError(f"--{name} '{given[name]}': use letters, digits and ._-/+=@ in it")
+            raise UserError(f"--{name} '{given[name]}': use letters, digits and {allowed} in it")
     if "/" in given["tag"]:
         raise UserError(f"--tag '{given['tag']}': no '/' in it, since it is part of a folder's name")
     require_feats_type(given, trains=first <= names.index("train") <= last and given["skip_train"] == "false")
@@ -69,9 +70,13 @@ def settle(given, names):
     for folder in shlex.split(given["compare"]):
         if not Path(folder).is_dir():
             raise UserError(f"--compare: no folder '{folder}'; give experiments of other recipes, ../RECIPE/exp/NAME")
+    if not given["metrics"].split():
+        raise UserError("--metrics is empty; give names such as 'pesq_wb stoi si_sdr'")
     name, model = Path(given["train_config"]).stem, ""
     if given["model"]:
         name, model = borrowed(given)
+    if given["baseline"] and last == names.index("report") and given["skip_eval"] == "false":
+        require_baseline(given, f"{name}_{given['tag']}" if given["tag"] else name)
     return first, last, f"{float(rate[1]) * (1000 if rate[2] else 1):.10g}", name, model
 
 
@@ -87,6 +92,15 @@ def borrowed(given):
     if given["score_checkpoints"] != "0":
         raise UserError("--score_checkpoints: not of a model that was trained elsewhere; leave it out beside --model")
     return f"{there.parent.parent.name}_{there.name}", os.path.relpath(given["model"])
+
+
+def require_baseline(given, experiment):
+    """The report, hours later, would not know it: it is an experiment that is there, or this one."""
+    folders = [path for path in Path(given["expdir"]).glob("*") if path.is_dir()]
+    folders += map(Path, shlex.split(given["compare"]))
+    known = sorted({"noisy", experiment, *(path.resolve().name for path in folders)})
+    if Path(given["baseline"]).name not in known:
+        raise UserError(f"--baseline {given['baseline']}: no such system; there are, or will be, {', '.join(known)}")
 
 
 def require_feats_type(given, trains):

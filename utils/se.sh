@@ -90,7 +90,7 @@ stage_py() { python3 -S "$SENET_ROOT/utils/stage.py" "$@"; } # -S: it starts in 
 disk_py() { python3 -S "$SENET_ROOT/utils/disk.py" "$@"; }
 
 given=(stage stop_stage skip_train nj ngpu num_threads num_workers train_set valid_set test_sets sample_rate online feats_type
-  train_config tag model expected score_checkpoints datadir dumpdir expdir num_clips results compare)
+  train_config tag model metrics expected score_checkpoints datadir dumpdir expdir num_clips results compare baseline skip_eval)
 settled=$(for name in "${given[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done \
   | python3 -S "$SENET_ROOT/utils/options.py" "${names[@]}") || exit 1
 mapfile -t settled <<< "$settled"
@@ -137,9 +137,10 @@ trap 'stop 129' HUP
 k=
 busy=()
 ended() {
-  local code=$?
+  local code=$? how=()
   [ "$code" -ne 0 ] && [ -n "$k" ] && ! $list && ! $dry_run || return 0
-  [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ || true
+  [ "$code" -gt 128 ] || how=(--failed)
+  [ ${#busy[@]} -eq 0 ] || stage_py restore "${busy[@]}" --pid $$ "${how[@]}" || true
   local what="did not finish (exit status $code); when that is mended," saved='' name
   if [ "$code" -gt 128 ] && name=$(kill -l "$((code - 128))" 2> /dev/null); then
     if [ "${busy[0]:-}" = train ]; then
@@ -241,12 +242,19 @@ missing_corpus() { # said first, unless stage 0 makes it
   echo "the corpus is not there: ${absent[*]}; how to say where it is, or to have it fetched:"
   sed -n '/^# Usage/,/^[^#]/s/^#/ /p' run.sh
 }
-stage_data() {
-  unit data "$datadir" "" data --option "local_args=$(stage_py data_options -- "$local_args")" --corpus "${corpus_words[@]}"
+stage_data() { # for a model from elsewhere only what the test sets come from, where not all is there and local/data.sh can
+  local name=data sets='' set only=()
+  if [ -n "$model" ] && grep -q '^sets=' local/data.sh && ! grep -qs '"state": "done"' "$datadir/.stages/data.json"; then
+    for set in $test_sets; do
+      [ ! -f "conf/mix_$set.yaml" ] || sets+=" $(stage_py sources "conf/mix_$set.yaml" "" -- "$mix_args" | tr '\n' ' ')"
+    done
+    name=data_test only=(--option "sets=$sets")
+  fi
+  unit "$name" "$datadir" "" data --option "local_args=$(stage_py data_options -- "$local_args")" "${only[@]}" --corpus "${corpus_words[@]}"
 }
 data() {
   if $dry_run; then echo "lists only, some 500 bytes for each recording"; return; fi
-  run bash local/data.sh --datadir "$datadir" --nj "$nj" "${local_words[@]}"
+  run bash local/data.sh --datadir "$datadir" --nj "$nj" ${sets:+--sets "$sets"} "${local_words[@]}"
 }
 
 from=() clips=
@@ -369,9 +377,20 @@ find_systems() {
   done <<< "$found"
 }
 
+doubts() { # what was found wrong before, and is no reason to stop
+  local set found
+  found=$(stage_py unfinished "${model:-$exp}")
+  [ -z "$found" ] || log "WARNING: ${model:-$exp}: its training is not finished ($found); the checkpoint that is there is used"
+  for set in $test_sets; do
+    if [ -n "$expected" ] && grep -qs '"failed": true' "$expdir/noisy/enhanced_$set/.stages/check.json"; then
+      log "WARNING: $set: the noisy input did not score as $expected says (stage 4); other scores of this set are as doubtful"
+    fi
+  done
+}
 stage_enhance() {
   local set system root source
   find_systems
+  doubts
   for set in $test_sets; do
     for system in "${systems[@]}"; do
       root=$system/enhanced_$set
@@ -410,13 +429,14 @@ find_versions() {
 stage_score() {
   local set system root noisy enhanced
   find_systems
+  [[ " ${chosen[*]} " == *" 5 "* ]] || doubts
   find_versions
   for set in $test_sets; do
     score_noisy
     for system in "${systems[@]}"; do
       root=$system/enhanced_$set enhanced=$system/enhanced_$set/wav.scp
       unit score "$root" summary.json score --keep shards "${scored_by[@]}" --input "5 (enhance)" "$enhanced" \
-        "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json"
+        "$root/.stages/enhance.json" --input "6 (score)" "$noisy/summary.json" "$noisy/.stages/score.json" --corpus "$root/wav"
     done
   done
 }
@@ -445,7 +465,7 @@ stage_report() {
     "${published[@]}" --out "${outputs[@]}"
   cat "$results"
   log "table: $(realpath "$results"); the same to look at and listen to: $(realpath "$expdir/report.html")"
-  log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
+  [ ! -d "$exp" ] || log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
 }
 
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
@@ -454,6 +474,7 @@ for k in $(seq "$stage" "$stop_stage"); do
   case $k in [0-3]) skip=$skip_data_prep ;; 4) skip=$skip_train ;; *) skip=$skip_eval ;; esac
   $skip || chosen+=("$k")
 done
+[ ${#chosen[@]} -gt 0 ] || die "nothing to do: stages $stage to $stop_stage are left out by --skip_... or --model (which trains nothing)"
 k=
 if $list || $dry_run; then
   missing_corpus

@@ -10,13 +10,14 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 4: another process does it; 1: it
                                  cannot be done
   stage.py end   NAME ROOT [--require PATH...]    the work is finished: check the outputs, write the record
-  stage.py restore NAME ROOT     the work failed: bring back what was finished before it
+  stage.py restore NAME ROOT [--failed]    the work failed, or was interrupted: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
   stage.py mix_conf WORDS        options of mixing as training takes them: --mix_conf.NAME VALUE, a word a line
   stage.py data_options TEXT     options for the scripts in local/, without those of fetching
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
   stage.py borrow MODEL EXP      config.yaml and record.json of a model trained elsewhere, for the report
+  stage.py unfinished EXP        how far a training is that has not come to its end; else nothing
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
 
 After a mere interruption what is there is kept, to be continued. When options or inputs have changed, `begin` moves the
@@ -101,10 +102,23 @@ def borrow(model, exp):
 
     record = Path(model, "record.json")
     known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    write_json(Path(exp, "record.json"), known | {"trained_in": {"path": model}})
+    unfinished = {"unfinished": how_far(model)} if how_far(model) else {}
+    write_json(Path(exp, "record.json"), known | unfinished | {"trained_in": {"path": model}})
     with whole_file(Path(exp, "config.yaml")) as f:
         f.write(Path(model, "config.yaml").read_text(encoding="utf-8"))
     return 0
+
+
+def how_far(exp):
+    """Of a training that has not come to its end what status.json says: "stopped at step 101 of 2100"; else ""."""
+    try:
+        said = json.loads(Path(exp, "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    if said.get("state") in (None, "finished"):
+        return ""
+    of = f" of {said['steps']}" if said.get("steps") else ""
+    return f"{said['state']} at step {said.get('step', '?')}{of}"
 
 
 def jobs(nj, path, size):
@@ -139,6 +153,7 @@ def get_parser():
         )
         sub.add_argument("--require", nargs="*", default=[], help="outputs that must be there and not empty")
         sub.add_argument("--force", action="store_true")
+        sub.add_argument("--failed", action="store_true", help="with restore: it was no signal")
         sub.add_argument("--pid", type=int, default=os.getppid())
     sub = commands.add_parser("sources")
     sub.add_argument("conf")
@@ -152,6 +167,7 @@ def get_parser():
     sub = commands.add_parser("borrow")
     sub.add_argument("model")
     sub.add_argument("exp")
+    commands.add_parser("unfinished").add_argument("exp")
     sub = commands.add_parser("jobs")
     sub.add_argument("nj", type=int)
     sub.add_argument("path")
@@ -174,6 +190,9 @@ def main(argv=None):
         return checkpoints(args.exp, args.count)
     if args.command == "borrow":
         return borrow(args.model, args.exp)
+    if args.command == "unfinished":
+        print(how_far(args.exp))
+        return 0
     if args.command == "jobs":
         return jobs(args.nj, args.path, args.size)
     if args.command == "end":
@@ -189,7 +208,7 @@ def main(argv=None):
         keep=args.keep,
     )
     if args.command == "restore":
-        unit.restore(args.pid)
+        unit.restore(args.pid, args.failed)
         return 0
     if args.command == "begin":
         unit.recall(args.pid)

@@ -221,7 +221,7 @@ class Unit:
             what = self.changes() or ["options changed"]
             return f"stale: {', '.join(what[:3])}{' and more' if len(what) > 3 else ''}"
         if self.record["state"] == "begun":
-            return "partly: it was interrupted"
+            return "partly: it failed" if self.record.get("failed") else "partly: it was interrupted"
         if damaged := self.damaged():
             there = (self.root / damaged[0]).exists()
             return f"partly: {self.root / damaged[0]} {'has another size than it had' if there else 'is gone'}"
@@ -291,12 +291,19 @@ class Unit:
                 self.remove(self.movable())
             self.fetch(kinds[0])
 
-    def restore(self, pid):
-        """After ``pid`` failed: bring the earlier, finished outputs back, and keep aside what the attempt made."""
+    def restore(self, pid, failed=False):
+        """After ``pid`` ended early: bring the earlier, finished outputs back, and keep aside what the attempt made.
+
+        Args:
+            failed: by itself, not by a signal; where nothing finished is there, the record says it.
+        """
         owner = self.record and self.record["owner"]
         if owner not in (None, process(pid)):
             return
         self.repair()
+        if owner and failed:
+            self.record = self.record | {"failed": True}
+            write_json(self.path, self.record)
         if owner and self.slot_record("old"):
             try:
                 self.stash("begun")

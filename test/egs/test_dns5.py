@@ -182,6 +182,18 @@ def test_official_sets_have_no_references_and_those_of_dns1_have(data, corpus):
     assert "blind_headset (V5_BlindTestSet/Track1_Headset/noisy)" in output and "dev_headset (" not in output
 
 
+def test_official_sets_alone_need_no_sources(corpus, tmp_path):
+    folder = next(p for p in corpus.rglob("V5_dev_testset") if p.is_dir())
+    (tmp_path / "dns5").mkdir()
+    (tmp_path / "dns5" / "V5_dev_testset").symlink_to(folder)
+    words = ["--dns5", tmp_path / "dns5", "--datadir", tmp_path / "data", "--sets"]
+    status, output = script("data.sh", *words, " dev_headset ")
+    assert status == 0, output
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["dev_headset", "dev_speakerphone"]
+    assert "no folder called read_speech" in script("data.sh", *words, "dev_headset speech_test noise_test")[1]
+    assert "no folder called V5_BlindTestSet" in script("data.sh", *words, "blind_headset")[1]
+
+
 def test_a_missing_corpus_is_explained(corpus, tmp_path):
     status, output = script("data.sh", "--dns5", tmp_path, cwd=tmp_path)
     assert status == 1

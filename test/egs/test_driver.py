@@ -762,6 +762,25 @@ class TestModelFromElsewhere:
         assert "experiment exp/other_train_y" in out
         assert beside.run("--model", f"{MODEL}/")[0] == ["compare"], "the same folder"
 
+    def test_a_recipe_that_can_lists_only_what_the_test_sets_need(self, beside):
+        script = f'sets=\nfor word; do if [ "$word" = --sets ]; then echo only >> sets.log; fi; done\n{DATA_SH}'
+        beside.write("local/data.sh", script)
+        beside.run("--model", MODEL, "--stop_stage", "mix")
+        assert (beside.path / "sets.log").read_text() == "only\n"
+        assert beside.run("--stop_stage", "mix")[0][0] == "data", "a training needs all"
+        assert beside.run("--model", MODEL, "--stop_stage", "mix")[0] == []
+        assert (beside.path / "sets.log").read_text() == "only\n"
+
+    def test_a_training_that_goes_on_is_said_and_noted(self, beside):
+        status = beside.path / MODEL / "status.json"
+        status.write_text(json.dumps({"state": "running", "step": 101, "steps": 2100}))
+        out = beside.run("--model", MODEL)[1]
+        assert out.count("WARNING") == 1 and "not finished (running at step 101 of 2100)" in out
+        record = json.loads((beside.path / "exp" / "other_train_y" / "record.json").read_text())
+        assert record["unfinished"] == "running at step 101 of 2100"
+        status.write_text(json.dumps({"state": "finished", "step": 2100, "steps": 2100}))
+        assert "WARNING" not in beside.run("--model", MODEL)[1]
+
     def test_its_record_is_kept_with_where_it_was_trained(self, beside):
         beside.run("--model", MODEL)
         exp = beside.path / "exp" / "other_train_y"
@@ -821,6 +840,13 @@ class TestReportOverRecipes:
         assert report.endswith(f" {MODEL} {MODEL}/ --baseline other_train_y --out {outputs}"), report
         listed = beside.run("--list", "--stage", "report")[1]
         assert f"7 report    always made anew: {outputs}" in listed
+
+    def test_a_baseline_that_will_not_be_there_is_refused_before_anything_runs(self, beside):
+        calls, _, err = beside.run("--baseline", "nope", code=1)
+        assert calls == [] and "--baseline nope: no such system; there are, or will be, noisy, train_x" in err
+        beside.run("--baseline", "train_x_a", "--tag", "a", "--list")
+        beside.run("--baseline", "train_y", "--compare", MODEL, "--list")
+        beside.run("--baseline", "nope", "--stop_stage", "score", "--list")
 
     def test_a_folder_that_is_not_there_is_refused_before_anything_runs(self, beside):
         calls, _, err = beside.run("--compare", f"{MODEL} ../other/exp/train_z", code=1)

@@ -93,6 +93,13 @@ def test_stage_1_makes_the_six_sets_and_they_share_nothing(data):
     assert sum(len(Scp(sets[f"noise_{part}"] / "wav.scp")) for part in ("train", "valid")) == 14
 
 
+def test_test_sets_alone_need_no_training_corpora(miniature, tmp_path):
+    words = [*places(miniature)[2:4], *places(miniature)[6:], "--sets", "speech_test noise_test"]
+    status, output = script("data.sh", "--datadir", tmp_path / "data", *words, cwd=tmp_path)
+    assert status == 0, output
+    assert sorted(p.name for p in (tmp_path / "data").iterdir() if p.name[0] != ".") == ["noise_test", "speech_test"]
+
+
 def test_missing_corpora_are_explained_all_at_once(miniature, tmp_path):
     status, output = script("data.sh", *places(miniature)[:4], cwd=tmp_path)
     assert status == 1

@@ -134,6 +134,19 @@ def test_without_logs_noise_and_snr_are_estimated_and_say_so(corpus, tmp_path):
     assert "utt2noise_estimated" in (tmp_path / "data" / "data_card.md").read_text()
 
 
+def test_the_test_set_alone_needs_no_training_archives(corpus, tmp_path):
+    for folder in corpus.glob("*_trainset_28spk_wav"):
+        shutil.rmtree(folder)
+    assert "no recordings in a folder 'clean_trainset_28spk_wav'" in stage1(corpus, tmp_path / "data")[1]
+    status, output = stage1(corpus, tmp_path / "data", "--sets", " tt_2spk ")
+    assert status == 0, output
+    assert [p.name for p in (tmp_path / "data").iterdir() if p.is_dir()] == ["tt_2spk"]
+    assert (
+        "there is no 'test'; there are tr_26spk, cv_2spk, tt_2spk"
+        in stage1(corpus, tmp_path / "x", "--sets", "test")[1]
+    )
+
+
 def test_a_log_that_lacks_utterances_is_not_used_and_named(archives, corpus, tmp_path):
     log = (archives / "logfiles" / "log_testset.txt").read_text().splitlines(keepends=True)
     (corpus / "log_testset.txt").write_text("".join(log[1:]))

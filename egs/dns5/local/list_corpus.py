@@ -49,6 +49,7 @@ def get_parser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--dns5", type=Path, required=True, help="folder that is searched at any depth")
     parser.add_argument("--corpora", required=True, help="names of clean corpora, blanks between; all: those there")
+    parser.add_argument("--sets", default="", help="names of those to list; all if empty")
     parser.add_argument("--datadir", type=Path, required=True, help="folder for the sets")
     parser.add_argument("--valid_share", type=float, required=True, help="of speakers, recordings and rooms")
     parser.add_argument("--test_share", type=float, required=True)
@@ -65,6 +66,8 @@ def main(argv=None):
         if name not in CLEAN:
             raise UserError(f"--corpora: there is no '{name}'; there are {', '.join(CLEAN)}")
     needed = [*(corpora or ["read_speech"]), "noise_fullband", "impulse_responses"]
+    if args.sets and TESTS.keys() >= set(args.sets.split()):
+        corpora, needed = [], [TESTS[name][0] for name in args.sets.split()]
     if missing := [name for name in needed if name not in found]:
         raise UserError(f"--dns5 {args.dns5}: no folder called {', '.join(missing)} in it, at any depth. {ADVICE}")
     tests = {name: found[folder] for name, (folder, _) in TESTS.items() if folder in found}
@@ -72,7 +75,8 @@ def main(argv=None):
         if len(places) > 1:
             raise UserError(f"--dns5 {args.dns5}: the same twice, {places[0]} and {places[1]}; keep one copy below it")
     listed = [name for name, (folder,) in tests.items() if list_official(name, folder, args)]
-    for kind, names in (("speech", corpora), ("noise", ["noise_fullband"]), ("rir", ["impulse_responses"])):
+    kinds = (("speech", corpora), ("noise", ["noise_fullband"]), ("rir", ["impulse_responses"])) if corpora else ()
+    for kind, names in kinds:
         list_sources(kind, [found[name][0] for name in names], args)
     for name in TESTS.keys() - listed:  # of an earlier run
         shutil.rmtree(args.datadir / name, ignore_errors=True)

@@ -12,6 +12,7 @@ valid_share=0.02       # of the training speakers, for validation
 noise_valid_share=0.05 # of the training noises, for validation
 seed=0                 # of these two choices
 bad_audio=raise        # skip: leave out files that cannot be read
+sets=                  # those to list; by default all. Of test sets alone, the training corpora are not needed
 datadir=data
 nj=$(getconf _NPROCESSORS_ONLN)
 # options of download.sh, which gets the same ones
@@ -21,7 +22,7 @@ download=false part='' downloads='' url='' archives='' keep_archives=false mssns
 help_message="Usage: $0 [options]
   --clean_train_path DIR   ($clean_train_path)    --noise_train_path DIR   ($noise_train_path)
   --clean_test_path DIR    ($clean_test_path)         --noise_test_path DIR    ($noise_test_path)
-  --valid_share $valid_share --noise_valid_share $noise_valid_share --seed $seed --bad_audio raise|skip --datadir DIR --nj N
+  --valid_share $valid_share --noise_valid_share $noise_valid_share --seed $seed --bad_audio raise|skip --sets 'NAME ...' --datadir DIR --nj N
 
 Validation speakers are taken from the training part, never from the test part. The parts share no speaker, no file
 of equal content and no recording; a training noise that the test has too (the same names occur in both folders of
@@ -29,8 +30,10 @@ MS-SNSD) is left out of the training, and said so."
 . parse_options.sh
 : "$download$part$downloads$url$archives$keep_archives$mssnsd_url"
 
+folders="clean_train_path noise_train_path clean_test_path noise_test_path"
+[ -z "$sets" ] || [[ $sets =~ _(train|valid) ]] || folders="clean_test_path noise_test_path"
 missing=
-for name in clean_train_path noise_train_path clean_test_path noise_test_path; do
+for name in $folders; do
   if [ ! -d "${!name}" ]; then missing+="  --$name ${!name}"$'\n'; fi
 done
 if [ -n "$missing" ]; then
@@ -57,6 +60,7 @@ prepare() { python -m senet.bin.prepare --nj "$nj" --bad_audio "$bad_audio" --se
 
 prepare --kind speech --speaker librispeech --src "$clean_test_path" --out "$datadir/speech_test"
 prepare --kind noise --src "$noise_test_path" --out "$datadir/noise_test"
+[[ $folders == *train* ]] || exit 0
 prepare --kind speech --speaker librispeech --src "$clean_train_path" --out "$datadir/speech" \
   --split "train=$(awk "BEGIN { print 1 - $valid_share }") valid=$valid_share" --disjoint_from "$datadir/speech_test"
 prepare --kind noise --src "$noise_train_path" --out "$datadir/noise" \

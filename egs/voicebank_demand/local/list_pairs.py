@@ -42,6 +42,7 @@ def get_parser():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--corpus_dir", type=Path, required=True, help="folder that is searched at any depth")
     parser.add_argument("--counts", choices=("published", "any"), default="published", help="pairs that are expected")
+    parser.add_argument("--sets", default="", help="names of those to list, blanks between; all if empty")
     parser.add_argument("--datadir", type=Path, required=True, help="folder for the sets")
     parser.add_argument("--nj", type=int, default=1, help="threads")
     return parser
@@ -50,8 +51,12 @@ def get_parser():
 def main(argv=None):
     args = get_parser().parse_args(argv)
     setup_logging()
+    wanted = args.sets.split() or list(PUBLISHED)
+    if unknown := [name for name in wanted if name not in PUBLISHED]:
+        raise UserError(f"--sets: there is no '{unknown[0]}'; there are {', '.join(PUBLISHED)}")
     found = find_files(args.corpus_dir)
-    train, test = (pair_up(args.corpus_dir, names, found) for names in FOLDERS.values())
+    train = pair_up(args.corpus_dir, FOLDERS["train"], found) if wanted != ["tt_2spk"] else {}
+    test = pair_up(args.corpus_dir, FOLDERS["test"], found) if "tt_2spk" in wanted else {}
     shared = {speaker(utt) for utt in train} & {speaker(utt) for utt in test}
     if shared:
         raise UserError(
@@ -63,6 +68,7 @@ def main(argv=None):
         "cv_2spk": {utt: pair for utt, pair in train.items() if speaker(utt) in VALID_SPEAKERS},
         "tt_2spk": test,
     }
+    sets = {name: sets[name] for name in wanted}
     for name, pairs in sets.items():
         folders = FOLDERS["test" if name == "tt_2spk" else "train"]
         expected = PUBLISHED[name] if args.counts == "published" else max(len(pairs), 1)
