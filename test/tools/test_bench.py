@@ -57,7 +57,8 @@ def test_scoring_is_timed_against_a_plain_script_that_finds_the_same(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(figures.read_text())
     assert told["utterances"] == 2 and 0 < told["outside"] < 1 and told["difference"]["pesq_wb"] == 0
-    assert set(told["seconds"]) == {"plain", "senet, 1 process", "senet, 2 processes"}
+    assert set(told["seconds"]) == set(told["start_up"]) == {"plain", "senet, 1 process", "senet, 2 processes"}
+    assert 0 < told["frame_loops"] < 1
 
 
 def test_a_comparison_is_timed_against_a_loop_of_bootstraps(tmp_path):
