@@ -31,7 +31,12 @@ def get_parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help, allow_abbrev=False)
     parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp of the enhanced audio")
     parser.add_argument("--ref", required=True, metavar="DIR", help="data directory of the test set")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets scores/<metric>, scores.csv, summary.json")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="gets scores/<metric>, scores.csv (labels as utt2snr, scores as snr), summary.json",
+    )
     parser.add_argument(
         "--metrics",
         default="pesq_wb stoi si_sdr",

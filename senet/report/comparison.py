@@ -61,6 +61,11 @@ class Comparison:
         self.baseline = first if first in self.systems else None
 
     def _add(self, system):
+        for name in self.result(system).metrics:
+            try:
+                metrics.find(name)
+            except UserError as error:
+                raise UserError(f"{self.result(system).path}: {error}; score the set again") from None
         self._require_comparable(self.result(system))
         self._require_same_input(system)
         if system.is_noisy and any(s.is_noisy for s in self.systems):

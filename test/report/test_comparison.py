@@ -234,6 +234,11 @@ class TestRefusals:
         write_table(path, [(utt, "0.5") for utt in read_table(path)])
         assert "scores/stoi: not the scores that summary.json was made from" in self.left_out(folders)
 
+    def test_a_metric_that_there_is_no_more(self, folders):
+        path = folders[1] / "enhanced_test" / "summary.json"
+        path.write_text(path.read_text().replace('"stoi"', '"stoy"'))
+        assert self.left_out(folders).startswith("train_gagnet/enhanced_test: there is no metric 'stoy'")
+
     def test_changed_scores_are_noticed_although_their_mean_is_the_same(self, folders):
         path = folders[1] / "enhanced_test" / "scores" / "stoi"
         (a, x), (b, y), *others = read_table(path).items()
