@@ -132,6 +132,9 @@ class Comparison:
         found = self._scores.get((system, metric))
         return np.full(len(self.utts), np.nan) if found is None else found
 
+    def has_differences(self, metric):
+        return any(name == metric for _, name in self._pairs)
+
     def oriented(self, system, metric):
         """(n,), larger where it is better: the difference to the baseline where there is one, else the score."""
         score = self.scores(system, metric)

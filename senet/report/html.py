@@ -11,7 +11,8 @@ from senet.dsp import spectrogram
 from senet.report import charts, listening
 from senet.report.charts import Axis, number
 from senet.report.origin import models, published, training
-from senet.report.page import SIGNIFICANT, quantity
+from senet.report.page import SIGNIFICANT, failures, number_scored, quantity
+from senet.report.results import not_computed
 
 _MOST_GROUPS = 60  # of a breakdown are shown
 _NUMERIC = {"snr": "SNR (dB)", "level": "level (dB)", "duration": "duration (s)"}
@@ -39,6 +40,7 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
     environment = Environment(
         loader=PackageLoader("senet.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.tests["not_computed"] = not_computed
     environment.filters |= {"num": number, "amount": quantity, "length_of": _length}
     environment.globals |= {"significant": SIGNIFICANT, "gradient": _gradient(), "range_db": spectrogram.RANGE_DB}
     values = {
@@ -46,6 +48,8 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
         "report": said,
         "colours": colours,
         "sets": sets,
+        "compared": [s.name for s in report.systems if any(s in c.systems for c in report.comparisons)],
+        "asked_for": bool(utterances),
         "metrics": {m["name"]: m["label"] for d in said["test_sets"] for m in d["metrics"]},
         "megabytes": megabytes,
         "version": __version__,
@@ -105,13 +109,12 @@ def _test_set(comparison, said, colours):
 
 
 def _counts(row, said):
-    """How many utterances have all scores (or "3 to 5"), and how many lack any, with a line for each reason."""
-    found = [(m["label"], row["scores"][m["name"]]) for m in said["metrics"] if m["name"] in row["scores"]]
-    scored = sorted({score["n"] for _, score in found}) or [0]
+    """How many utterances have scores, and how many lack any, with a line for each reason."""
+    found = list(failures(said, row))
     return {
-        "n": f"{scored[0]}" if len(scored) == 1 else f"{scored[0]}–{scored[-1]}",
-        "failed": max((score["failed"] for _, score in found), default=0),
-        "why": "\n".join(f"{label}: {of['n']} {why}" for label, s in found for why, of in s["reasons"].items()),
+        "n": number_scored(row),
+        "failed": max((n for _, n, _ in found), default=0),
+        "why": "\n".join(f"{label}: {of['n']} {why}" for label, _, reasons in found for why, of in reasons.items()),
     }
 
 

@@ -23,17 +23,16 @@ SECONDS = 12  # of an utterance are played and shown
 def choose(comparison, count, utterances=()):
     """What to listen to on a test set: [(utt, place, value)], the most telling first.
 
-    The utterances are spread evenly from the worst, place 0, to the best, 100, of the first metric: ranked by the mean
-    improvement of the systems over the baseline, or without a baseline by their mean score, which is the ``value``.
+    The utterances are spread evenly from the worst, place 0, to the best, 100, of the leading metric: ranked by the
+    ``value``, the mean improvement of the systems over the baseline, or without a baseline their mean score.
 
     Args:
         comparison: senet.report.comparison.Comparison.
         count: how many.
         utterances: ids to choose instead, of which those count that the set has; their place is None.
     """
-    metric = comparison.metrics[0]
-    systems = [s for s in comparison.systems if s is not comparison.baseline] or comparison.systems
-    ranked = np.stack([comparison.oriented(s, metric) for s in systems])
+    metric = leading_metric(comparison)
+    ranked = np.stack([comparison.oriented(s, metric) for s in _but_baseline(comparison)])
     found = np.isfinite(ranked)
     ranked = np.where(found, ranked, 0).sum(axis=0) / np.where(found.any(axis=0), found.sum(axis=0), np.nan)
     values = -ranked if metrics.find(metric)[0].lower_is_better else ranked
@@ -49,6 +48,17 @@ def choose(comparison, count, utterances=()):
     return list(chosen.values())
 
 
+def leading_metric(comparison):
+    """That of which most systems have something to choose by; of several the first."""
+    systems = _but_baseline(comparison)
+    having = {m: sum(np.isfinite(comparison.oriented(s, m)).any() for s in systems) for m in comparison.metrics}
+    return max(having, key=having.get)
+
+
+def _but_baseline(comparison):
+    return [s for s in comparison.systems if s is not comparison.baseline] or comparison.systems
+
+
 def add_recordings(sets, comparisons, audio, utterances, room):
     """Put what can be heard into ``sets``, the most telling utterances of each set first, while there is room.
 
@@ -62,6 +72,8 @@ def add_recordings(sets, comparisons, audio, utterances, room):
     for number_of_set, comparison in enumerate(comparisons):
         recordings = Recordings(comparison, missing)
         chosen = choose(comparison, audio, utterances)
+        sets[number_of_set]["chosen_by"] = metrics.label(leading_metric(comparison))
+        sets[number_of_set]["none_chosen"] = bool(audio) and not chosen
         queue += [(rank, number_of_set, recordings, one) for rank, one in enumerate(chosen)]
     for _, i, recordings, (utt, place, value) in sorted(queue, key=lambda q: q[:2]):
         takes = recordings_of(recordings.signals(utt))
@@ -78,13 +90,14 @@ def add_recordings(sets, comparisons, audio, utterances, room):
 
 
 def _utterance(comparison, utt, place, value, takes):
-    i, metric = comparison.utts.index(utt), comparison.metrics[0]
+    i, metric = comparison.utts.index(utt), leading_metric(comparison)
     label, digits = metrics.label(metric), metrics.find(metric)[0].digits
-    of = f"{label} {number(value, digits, bool(comparison.baseline))}"
-    over = f" over {comparison.baseline.name}" if comparison.baseline else ""
+    of = f"{label} {number(value, digits, comparison.has_differences(metric))}"
+    over = f" over {comparison.baseline.name}" if comparison.has_differences(metric) else ""
     over += ", mean of the systems" if len(comparison.systems) > 1 + bool(comparison.baseline) else ""
     labels = {name: values[i] for name, values in comparison.labels.items() if name != "seconds"}
     heard = [take for _, take in takes if "audio" in take]
+    told = sorted(comparison.metrics, key=lambda name: name != metric)[:2]
     return {
         "utt": utt,
         "why": f"{_place(place)}: {of}{over}",
@@ -99,7 +112,7 @@ def _utterance(comparison, utt, place, value, takes):
                 "system": not isinstance(source, str),
                 "scores": []
                 if isinstance(source, str)
-                else [(metrics.find(m)[0], comparison.scores(source, m)[i]) for m in comparison.metrics[:2]],
+                else [(metrics.find(m)[0], comparison.scores(source, m)[i]) for m in told],
             }
             for source, take in takes
         ],

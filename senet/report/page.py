@@ -7,6 +7,7 @@ import re
 from itertools import chain
 
 from senet import metrics
+from senet.report.results import not_computed
 
 SIGNIFICANT = 0.05
 _SHOWN = ("snr", "noise", "speaker")  # breakdowns on the page, of the first metric; the other files have all
@@ -21,9 +22,9 @@ def markdown(title, report):
     lines = [f"# {title}", "", "Written by `senet compare`; changes made here are lost."]
     if data["test_sets"]:
         lines += [
-            "A value is the mean over utterances ± half of its 95 % bootstrap interval. Failed utterances are counted,",
-            "and are in no mean. Intervals and p take utterances for independent: they are about other utterances of",
-            "the same speakers and noises, not about other speakers.",
+            "A value is the mean over utterances ± half of its 95 % bootstrap interval. n utterances have a score;",
+            "failed are those that have none; they are in no mean. Intervals and p take utterances for independent:",
+            "they are about other utterances of the same speakers and noises, not about other speakers.",
         ]
     for test_set in data["test_sets"]:
         lines += ["", f"## Test set {test_set['name']}", "", *_test_set(test_set, records)]
@@ -68,6 +69,8 @@ def _test_set(data, records):
     lines = [", ".join(about) + ".", "", *_scores(data, records), "", *_notes(data, records)]
     if data["differences"]:
         lines += ["", f"### Difference to {data['baseline']}", "", *_differences(data)]
+    elif len(data["rows"]) > 1 and not data["baseline"]:
+        lines += ["", "No differences: the baseline, noisy or that of `--baseline NAME`, is not among these systems."]
     for breakdown in data["breakdowns"]:
         if breakdown["by"] in _SHOWN:
             lines += ["", *_breakdown(data, breakdown)]
@@ -93,8 +96,9 @@ def _scores(data, records):
         factor = row["real_time_factor"]
         cost += ["–" if factor is None else f"{factor:.3g}"] if timed else []
         scores = [_score(metric, row["scores"].get(metric["name"])) for metric in data["metrics"]]
-        failed = [f"{n} {label}" for label, n, _ in _failures(data, row)]
-        rows.append([row["system"], *cost, *scores, data["n"], ", ".join(failed) or 0])
+        failed = [f"{n} {label}" for label, n, _ in failures(data, row)]
+        far = f" (training not finished: {record['unfinished']})" if "unfinished" in record else ""
+        rows.append([row["system"] + far, *cost, *scores, number_scored(row), ", ".join(failed) or 0])
     return _table(header, rows)
 
 
@@ -106,7 +110,7 @@ def _score(metric, found):
     if found is None:
         return "not scored"
     if found["mean"] is None:
-        return "not computed" if _not_computed(found) else "no score"
+        return "not computed" if not_computed(found) else "no score"
     fewer = f" (n {found['n']})" if found["failed"] else ""
     return _with_half(found["mean"], found["interval"], metric["digits"]) + fewer
 
@@ -116,17 +120,17 @@ def _with_half(mean, interval, digits):
     return f"{mean:.{digits}f}" + ("" if low is None else f" ± {(high - low) / 2:.{digits}f}")
 
 
-def _not_computed(found):
-    """Whether a metric is missing for want of a package or a model's file, not because of the audio."""
-    reasons = found["reasons"]
-    return found["mean"] is None and bool(reasons) and all(reason.startswith("not computed") for reason in reasons)
+def number_scored(row):
+    """How many utterances a system has scores of; a range where it depends on the metric. Those not computed apart."""
+    found = sorted({score["n"] for score in row["scores"].values() if not not_computed(score)}) or [0]
+    return f"{found[0]}–{found[-1]}" if len(found) > 1 else str(found[0])
 
 
-def _failures(data, row):
+def failures(data, row):
     """(label, number, reasons) of the metrics that failed on utterances of a system."""
     for metric in data["metrics"]:
         found = row["scores"].get(metric["name"])
-        if found and found["failed"] and not _not_computed(found):
+        if found and found["failed"] and not not_computed(found):
             yield metric["label"], found["failed"], found["reasons"]
 
 
@@ -151,7 +155,7 @@ def _why_failed(data):
     found = {}
     for row in data["rows"]:
         lacking = {}
-        for label, _, reasons in _failures(data, row):
+        for label, _, reasons in failures(data, row):
             for reason, of in reasons.items():
                 lacking.setdefault((reason, f"{of['n']}: {_few(of['utts'])}"), []).append(label)
         for (reason, utts), labels in lacking.items():

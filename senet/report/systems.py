@@ -17,7 +17,8 @@ class System:
 
     Attributes:
         name: of the folder, with as much of its path before it as tells it from others.
-        record, config: what record.json and config.yaml say; empty where there is none.
+        record, config: what record.json and config.yaml say; empty where there is none. "unfinished" in the record: how
+            far a training is that status.json, or the record of one elsewhere, says has not come to its end.
         results: {test set: Result}.
         series: {test set: {step: Result}} of the last checkpoints, each scored for itself (se.sh --score_checkpoints).
         damaged: {test set: reason} of results that cannot be read.
@@ -34,8 +35,10 @@ class System:
         hint = "the report does without it; training (stage train) writes it"
         self.record = self._tried(lambda: results.read_json(record, hint) if record.exists() else {})
         self.config = self._tried(lambda: _read_config(self.path / "config.yaml"))
+        self.record |= self._tried(lambda: _how_far(self.path / "status.json"))
         self.trained = (self.path / "checkpoints").is_dir()
-        for path in sorted(self.path.glob("enhanced_*/summary.json")):
+        alone = self.path / "summary.json"  # of senet.bin.score --out, without an experiment around it
+        for path in [*sorted(self.path.glob("enhanced_*/summary.json")), *[alone] * alone.exists()]:
             try:
                 result = results.Result(path.parent)
             except UserError as error:
@@ -62,6 +65,15 @@ class System:
             for result in (results.Result(p.parent) for p in scored):
                 found[result.test_set] = {entry["step"]: result} | found.get(result.test_set, {})
         return found
+
+
+def _how_far(path):
+    """{"unfinished": "stopped at step 101 of 2100"} of a training that has not come to its end; else empty."""
+    said = results.read_json(path, "remove it, or continue the training") if path.exists() else {}
+    if said.get("state") in (None, "finished"):
+        return {}
+    of = f" of {said['steps']}" if said.get("steps") else ""
+    return {"unfinished": f"{said['state']} at step {said.get('step', '?')}{of}"}
 
 
 def _read_config(path):

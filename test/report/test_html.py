@@ -18,6 +18,7 @@ from senet.data.scp import read_table
 from senet.dsp import spectrogram
 from senet.report import charts, html, listening
 from senet.report.comparison import compare
+from senet.report.page import markdown
 
 VOID = {"meta", "br", "img", "link"}
 
@@ -161,8 +162,37 @@ class TestTestSetsOfAllKinds:
         folders = make_experiments(tmp_path, n=20, systems={"train_x": 1.0}, audio=True)
         found = Page(html.page(compare(folders), "Results"))
         assert "1 system on 1 test set" in found.text
-        assert "difference to" not in found.text and "baseline" not in found.words
+        assert "difference to" not in found.text and "baseline" not in found.words and "No diff" not in found.text
         assert len(found.all("audio")) == 3 * 3  # noisy, clean, enhanced of the worst, median and best
+
+    def test_several_without_a_baseline(self, tmp_path):
+        report = compare(make_experiments(tmp_path, n=12)[1:])
+        assert "No differences: the baseline, noisy or that of --baseline NAME" in Page(html.page(report, "R")).text
+        assert "No differences: the baseline, noisy or that of `--baseline NAME`" in markdown("R", report)
+
+    def test_a_metric_that_was_not_computed_is_no_failure(self, tmp_path):
+        folders = make_experiments(tmp_path, n=12, systems={"noisy": 0.0, "train_x": 1.0}, failed=12)
+        path = folders[1] / "enhanced_test" / "summary.json"
+        path.write_text(path.read_text().replace("NaN", "null").replace("the estimate is", "not computed: pesq is"))
+        report = compare(folders)
+        found = Page(html.page(report, "Results")).text
+        assert "train_x not computed " in found and " 12 0 2 M" in found
+        line = next(line for line in markdown("R", report).splitlines() if line.startswith("| train_x "))
+        assert line.endswith("| 12 | 0 |") and "not computed" in line
+
+    @pytest.mark.parametrize("file", ["status.json", "record.json"])
+    def test_a_training_that_is_not_finished_is_marked(self, tmp_path, file):
+        folders = make_experiments(tmp_path, n=12)
+        said = {"state": "stopped", "step": 101, "steps": 2100}
+        if file == "record.json":  # of a training elsewhere
+            said = {"unfinished": "stopped at step 101 of 2100"}
+        (folders[1] / file).write_text(json.dumps(said))
+        (folders[2] / "status.json").write_text(json.dumps({"state": "finished", "step": 2100}))
+        report = compare(folders)
+        found = Page(html.page(report, "Results"))
+        (mark,) = found.all("span", title="stopped at step 101")
+        assert "train_gagnet training not finished" in found.text
+        assert "| train_gagnet (training not finished: stopped at step 101 of 2100) |" in markdown("R", report)
 
     def test_no_score_at_all(self, tmp_path):
         folders = make_experiments(tmp_path, n=12, failed=12)
@@ -188,6 +218,8 @@ class TestTestSetsOfAllKinds:
         (folders[1] / "enhanced_test" / "summary.json").write_text("{")
         found = Page(html.page(compare(folders, not_trained=["train_never"]), "Results"))
         assert "damaged, not JSON" in found.text and "train_never: not trained" in found.text
+        assert "2 systems on 1 test set" in found.text
+        assert [b["title"] for b in found.all("button", title="")] == ["noisy", "train_lowlatency_small"]
         assert found.all("a", href="#left-out")
 
 
@@ -339,6 +371,23 @@ class TestListening:
             path.unlink()
         found = Page(html.page(compare(folders), "Results"))
         assert len(found.all("audio")) == 2 * 3 and "not on record which audio was scored" in found.text
+
+    def test_chosen_by_a_metric_that_systems_have(self, tmp_path):
+        """Not by the first, with which only the noisy input was scored."""
+        folders = make_experiments(tmp_path, n=8, systems={"noisy": 0.0, "train_x": 1.0}, audio=True)
+        path = folders[1] / "enhanced_test" / "summary.json"
+        path.write_text(path.read_text().replace('    "pesq_wb",\n', "", 1))
+        found = Page(html.page(compare(folders), "Results"))
+        assert "Chosen by STOI." in found.text and "Median: STOI +0." in found.text and len(found.all("audio")) == 9
+
+    def test_no_score_to_choose_by(self, tmp_path):
+        folders = make_experiments(tmp_path, n=8, names=("pesq_wb",), failed=8, audio=True)
+        for folder in folders:
+            summary = folder / "enhanced_test" / "summary.json"
+            summary.write_text(summary.read_text().replace("NaN", "null"))
+        found = Page(html.page(compare(folders), "Results"))
+        assert "There is no score to choose utterances by; --utterances names some." in found.text
+        assert "None of the utterances asked for" in Page(html.page(compare(folders), "Results", 3, ["no"])).text
 
     def test_nothing_to_hear_at_all(self, tmp_path, caplog):
         found = Page(html.page(compare(make_experiments(tmp_path, n=12)), "Results"))

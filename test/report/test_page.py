@@ -61,7 +61,7 @@ def test_significantly_worse_is_marked_so(text):
 def test_failures_are_counted_listed_and_in_no_pair(text):
     found = text(failed=3)
     row = table(found, "## Test set test")[3]
-    assert row[4].endswith(" (n 57)") and row[-1] == "3 PESQ-WB"
+    assert row[4].endswith(" (n 57)") and row[-2:] == ["57–60", "3 PESQ-WB"]
     assert "Failed, the estimate is silent: PESQ-WB of train_gagnet (3: " in found
     assert table(found, "### Difference to noisy")[2][1].endswith(", 57 pairs")
     parts = table(found, "### PESQ-WB by speaker")[2:]
