@@ -184,7 +184,8 @@ class Trainer:
         return mean.values()
 
     def _to_device(self, batch, stream):
-        self.batch = tuple(next(v.shape for v in batch.values() if torch.is_tensor(v) and v.dim() > 1)), batch["ids"]
+        shapes = (tuple(v.shape) for v in batch.values() if torch.is_tensor(v) and v.dim() > 1)
+        self.batch = next(shapes, ()), batch["ids"]
         moved = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
         return stream.finish(moved)
 
