@@ -206,6 +206,11 @@ class TestTestSetsOfAllKinds:
         found = Page(html.page(compare(make_experiments(tmp_path, n=12, labels=False)), "Results"))
         assert "by speaker" not in found.text
 
+    def test_two_of_which_each_has_its_own_baseline(self, tmp_path):
+        folders = [*make_experiments(tmp_path / "a", n=12), *make_experiments(tmp_path / "b", n=12, utt="other")]
+        found = Page(html.page(compare(folders), "Results"))
+        assert "a/exp/noisy baseline" in found.text and "b/exp/noisy baseline" in found.text
+
     def test_two_with_different_metrics(self, tmp_path):
         folders = make_experiments(tmp_path, n=12)
         make_experiments(tmp_path, n=12, test_set="blind", names=("stoi",))
