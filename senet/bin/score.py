@@ -29,8 +29,16 @@ class _Versions(argparse.Action):
 
 def get_parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help, allow_abbrev=False)
-    parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp of the enhanced audio")
-    parser.add_argument("--ref", required=True, metavar="DIR", help="data directory of the test set")
+    parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp, or folder, of the enhanced audio")
+    parser.add_argument(
+        "--ref",
+        required=True,
+        metavar="DIR",
+        help="data directory of the test set; or a folder, or scp, of references with the names of the enhanced files",
+    )
+    parser.add_argument(
+        "--noisy", metavar="SCP", help="scp or folder of the noisy audio, where --ref is no data directory"
+    )
     parser.add_argument(
         "--out",
         required=True,
@@ -43,7 +51,9 @@ def get_parser():
         help="names separated by blanks; with 'i' added (si_sdri) the improvement over the noisy input",
     )
     parser.add_argument(
-        "--enhanced_clean", metavar="SCP", help="wav.scp of the system's output for the clean audio (lowlatency_repo_*)"
+        "--enhanced_clean",
+        metavar="SCP",
+        help="scp or folder of the system's output for the clean audio (lowlatency_repo_*)",
     )
     parser.add_argument(
         "--noisy_scores",
@@ -83,13 +93,15 @@ def main(argv=None):
         raise UserError(f"--metrics is empty; known: {', '.join(metrics.names())}")
     for name in names:
         metrics.find(name)
-    for option, path in (("enhanced", args.enhanced), ("enhanced_clean", args.enhanced_clean)):
-        if path and not Path(path).is_file():
+    for option in ("enhanced", "ref", "enhanced_clean", "noisy"):
+        path = getattr(args, option)
+        if path and not Path(path).exists():
             raise UserError(
-                f"--{option} {path}: no such file; give the wav.scp that senet enhance writes into its folder, such as "
-                "exp/train_x/enhanced_test/wav.scp, or that of a data directory, to score the audio in it"
+                f"--{option} {path}: no such file; give a folder of audio, or the wav.scp that senet enhance writes "
+                "into its folder, such as exp/train_x/enhanced_test/wav.scp, or that of a data directory"
             )
-    audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean)
+    lists = Path(args.out) / "lists"
+    audio = scoring.EnhancedSet(args.enhanced, args.ref, args.enhanced_clean, args.noisy, lists)
     names = audio.possible(names)
     expected = published.read_published(args.expected) if args.expected else []
     if args.noisy_scores:
@@ -101,18 +113,25 @@ def main(argv=None):
         if not (expected and args.collect):  # the driver's check, after the scoring has said them
             report(summary)
         published.require_expected(summary, expected)
+        if not args.collect and not any(found["n"] for found in summary["metrics"].values()):
+            reason = next(reason for found in summary["metrics"].values() for reason in found["reasons"])
+            raise UserError(f"{args.enhanced}: nothing could be scored, see above: {reason}")
 
 
 def report(summary):
     """One log line per metric."""
     from senet import metrics
 
-    where = summary["test_set"]
+    where, failures = summary["test_set"], {}
     for name, found in summary["metrics"].items():
-        mean = "no score" if found["mean"] is None else f"{found['mean']:.4f}"
-        logging.info("%s: %s: %s (n %d, failed %d)", where, metrics.label(name), mean, found["n"], found["failed"])
+        mean = f"{found['mean']:.4f}" if found["n"] else "no score"
+        say = logging.info if found["n"] else logging.warning
+        say("%s: %s: %s (n %d, failed %d)", where, metrics.label(name), mean, found["n"], found["failed"])
         for reason, failed in found["reasons"].items():
-            logging.warning("%s: %s failed for %d: %s (%s)", where, name, failed["n"], reason, failed["utts"][0])
+            failures.setdefault((reason, failed["n"], failed["utts"][0]), []).append(name)
+    for (reason, n, utt), names in failures.items():
+        such = "" if reason.startswith("not computed") else f", such as {utt}"
+        logging.warning("%s: %s failed for %d: %s%s", where, " ".join(names), n, reason, such)
     clipped = summary["clipped"]
     if clipped["samples"]:
         logging.warning("%s: %d clipped samples in %d files", where, clipped["samples"], clipped["files"])

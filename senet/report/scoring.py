@@ -15,15 +15,17 @@ import logging
 import math
 import os
 import platform
+import time
 from pathlib import Path
 
 import numpy as np
 
 from senet import metrics, provenance, records
-from senet.data.audio import AudioError, read
+from senet.data.audio import EXTENSIONS, AudioError, find_audio, read
 from senet.data.datadir import DataDir
+from senet.data.naming import slug
 from senet.data.parallel import progress
-from senet.data.scp import Scp, read_floats
+from senet.data.scp import Scp, read_floats, write_table
 from senet.errors import UserError
 from senet.files import whole_file, write_json
 from senet.processes import process_map
@@ -32,30 +34,77 @@ from senet.report.statistics import mean_interval, paired_difference
 from senet.shards import Shard, all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
+SAVE_EVERY = 10  # seconds after which what is scored of a shard is written, for a run that is killed
 _FULL_SCALE = 32767 / 32768
 _SIGNALS = ("enhanced", "reference", "noisy", "enhanced_clean")
 _NUMERIC = {"utt2snr", "utt2snr_estimated", "utt2level"}
 _LISTED = 20  # failed utterances that the summary names for each reason; the scores have them all
 
 
+class _Recordings:
+    """References and noisy recordings that are no data directory: an scp or a folder of audio each, no labels.
+
+    Attributes: as of DataDir.
+    """
+
+    def __init__(self, clean, noisy, lists):
+        self.path = lists
+        self.clean = listed(clean, lists / "spk1.scp")
+        self.noisy = noisy and listed(noisy, lists / "wav.scp")
+
+    def table(self, name):
+        return None
+
+
+def listed(path, scp):
+    """The Scp of audio files: ``path`` itself, or one written to ``scp`` of all audio in that folder, at any depth.
+
+    Ids are the files' names from the folder on, without their endings.
+
+    Raises:
+        UserError: the folder has no audio, or two files of one id.
+    """
+    if not Path(path).is_dir():
+        return Scp(path)
+    found = {}
+    for file in find_audio(path):
+        utt = slug(file.relative_to(path).with_suffix("").as_posix().replace("/", "-"))
+        if utt in found:
+            raise UserError(f"{file}: {found[utt]} would be '{utt}', too; keep one of them")
+        found[utt] = file
+    if not found:
+        raise UserError(f"{path}: holds no audio ({', '.join(EXTENSIONS)}); give a folder of recordings, or an scp")
+    write_table(scp, [(utt, file.resolve()) for utt, file in found.items()])
+    return Scp(scp)
+
+
 class EnhancedSet:
-    """The enhanced audio of a test set beside the set's data directory.
+    """The enhanced audio of a test set beside its references.
 
     Args:
-        enhanced: scp of the enhanced audio.
-        ref: data directory with wav.scp (noisy), utt2num_samples and, for references, spk1.scp (clean).
-        enhanced_clean: scp of what the system makes of the clean audio, for the few metrics that take it.
+        enhanced: scp or folder of the enhanced audio.
+        ref: data directory with wav.scp (noisy) and, for references, spk1.scp (clean); or scp or folder of references.
+        enhanced_clean: scp or folder of what the system makes of the clean audio, for the few metrics that take it.
+        noisy: where ``ref`` is no data directory, scp or folder of the noisy audio, for improvements.
+        lists: folder for the scp files of what was given as folders.
     Attributes:
         labels: {column of scores.csv: Scp} of what the data directory says about the utterances.
     Raises:
         UserError: the two are not about the same utterances, or a label that is to be a number is none.
     """
 
-    def __init__(self, enhanced, ref, enhanced_clean=None):
-        self.ref, self.name = str(ref), Path(ref).resolve().name
-        self.enhanced, self.data = Scp(enhanced), DataDir(ref)
-        self.enhanced_clean = enhanced_clean and Scp(enhanced_clean)
-        for scp in (self.data.noisy if self.data.clean is None else self.data.clean, self.enhanced_clean):
+    def __init__(self, enhanced, ref, enhanced_clean=None, noisy=None, lists=Path("lists")):
+        self.name = Path(ref).resolve().name.removesuffix(".scp")
+        if (Path(ref) / "wav.scp").exists() or (Path(ref) / "spk1.scp").exists():
+            if noisy:
+                raise UserError(f"--noisy {noisy}: the data directory --ref {ref} has its own, wav.scp; leave it out")
+            self.data = DataDir(ref)
+        else:
+            self.data = _Recordings(ref, noisy, lists)
+        self.ref = str(self.data.path)
+        self.enhanced = listed(enhanced, lists / "enhanced.scp")
+        self.enhanced_clean = enhanced_clean and listed(enhanced_clean, lists / "enhanced_clean.scp")
+        for scp in (self.data.clean, self.data.noisy, self.enhanced_clean):
             if scp is not None:
                 _require_same_keys(self.enhanced, scp)
         tables = {file: self.data.table(file) for file in results.LABELS.values()}
@@ -65,6 +114,11 @@ class EnhancedSet:
 
     def __len__(self):
         return len(self.enhanced)
+
+    @functools.cached_property
+    def num_samples(self):
+        """int64 (len,): samples that each utterance should have; None where there is no utt2num_samples."""
+        return self.data.num_samples if (self.data.path / "utt2num_samples").exists() else None
 
     def possible(self, names):
         """Those of the metrics that this set can be scored with: all, or without references those that need none.
@@ -78,6 +132,8 @@ class EnhancedSet:
                     f"{name}: compares with the system's output for the clean audio; enhance {self.ref}/spk1.scp, too, "
                     "and give the scp of that as --enhanced_clean"
                 )
+            if self.data.noisy is None and "noisy" in _needs(name):
+                raise UserError(f"{name}: is the improvement over the noisy input; give that, too, as --noisy")
         if self.data.clean is not None:
             return names
         left_out = [name for name in names if metrics.find(name)[0].reference]
@@ -133,7 +189,23 @@ class EnhancedSet:
             record["scores"][name] = None if reason else value
             if reason:
                 record["reasons"][name] = reason
+        if not problems:
+            self._tell(i, record["reasons"], signals)
         return record
+
+    def _tell(self, i, reasons, signals):
+        """Log once for each reason which files these are, and how long and loud."""
+        for reason in sorted(set(reasons.values())):
+            if not reason.startswith("not computed"):
+                files = [
+                    f"{scp.value(i)}: {len(x)} samples at {rate} Hz, peak {np.abs(x).max(initial=0):.3g}"
+                    for scp, (x, rate) in ((scp, signals[what]) for what, scp in self._scps() if what in signals)
+                ]
+                names = " ".join(name for name in reasons if reasons[name] == reason)
+                logging.warning("%s: no %s: %s (%s)", self.enhanced.key(i), names, reason, "; ".join(files))
+
+    def _scps(self):
+        return zip(_SIGNALS, (self.enhanced, self.data.clean, self.data.noisy, self.enhanced_clean), strict=True)
 
     def _read(self, i, needed):
         """``({signal: (samples, rate)}, {signal: reason why it cannot be used})``.
@@ -141,14 +213,15 @@ class EnhancedSet:
         The reference is read whether needed or not: systems compare only if theirs are the same.
         """
         signals, problems = {}, {}
-        scps = (self.enhanced, self.data.clean, self.data.noisy, self.enhanced_clean)
-        for what, scp in zip(_SIGNALS, scps, strict=True):
+        for what, scp in self._scps():
             if scp is None or what not in needed | {"reference"}:
                 continue
             try:
-                num_samples = None if what.startswith("enhanced") else int(self.data.num_samples[i])
+                unknown = what.startswith("enhanced") or self.num_samples is None
+                num_samples = None if unknown else int(self.num_samples[i])
                 x, rate = signals[what] = read(scp.value(i), root=scp.root, num_samples=num_samples)
-                reason, detail = _fault(x, rate, signals.get("enhanced", (x, rate))[1])
+                enhanced_rate = signals.get("enhanced", (x, rate))[1]
+                reason, detail = _fault(x, rate, enhanced_rate, self.enhanced.value(i))
             except AudioError as error:
                 reason, detail = error.reason, str(error)
             else:
@@ -175,11 +248,11 @@ def _known_base(name, version, audio, noisy, noisy_versions):
     return found.name if same else None
 
 
-def _fault(x, rate, enhanced_rate):
+def _fault(x, rate, enhanced_rate, enhanced):
     if x.ndim > 1:
         return "channels", f"has {x.shape[1]} channels, one expected"
     if rate != enhanced_rate:
-        return "rate differs from the enhanced audio's", f"has {rate} Hz, the enhanced audio {enhanced_rate}"
+        return "rate differs from the enhanced audio's", f"has {rate} Hz, and {enhanced} {enhanced_rate} Hz"
     return None, None
 
 
@@ -222,19 +295,27 @@ def score_shards(audio_set, out, names, job=None, nj=1, noisy_scores=None):
         for shard in shards:
             known[shard] = records.previous(_shard_path(out, shard))
             noisy = records.previous(_shard_path(noisy_scores, shard)) if noisy_scores else ({}, {})
+            begun = records.previous(_begun_path(out, shard))  # of a run that was killed
             for i in range(shard.start, shard.stop):
                 utt = audio_set.enhanced.key(i)
-                yield i, *((found.get(utt), header.get("versions", {})) for header, found in (known[shard], noisy))
+                ours = begun if utt in begun[1] else known[shard]
+                yield i, *((found.get(utt), header.get("versions", {})) for header, found in (ours, noisy))
 
     score = functools.partial(_score, audio_set, names, versions)
     total = sum(shard.stop - shard.start for shard in shards)
     with contextlib.closing(process_map(score, utterances(), min(nj, total))) as scored:
         scored = progress(scored, total, f"score {audio_set.name}")
         for shard in shards:
-            done = list(itertools.islice(scored, shard.stop - shard.start))
+            done, written = [], time.monotonic()
+            for record in itertools.islice(scored, shard.stop - shard.start):
+                done.append(record)
+                if time.monotonic() - written > SAVE_EVERY:
+                    records.write(_begun_path(out, shard), {"versions": versions}, done)
+                    written = time.monotonic()
             header, before = known.pop(shard)
             if header != {"versions": versions} or done != list(before.values()):
                 records.write(_shard_path(out, shard), {"versions": versions}, done)
+            _begun_path(out, shard).unlink(missing_ok=True)
 
 
 def _score(audio_set, names, versions, item):
@@ -244,6 +325,10 @@ def _score(audio_set, names, versions, item):
 
 def _shard_path(out, shard):
     return Path(out) / "shards" / f"scores.{shard.name}.jsonl"
+
+
+def _begun_path(out, shard):
+    return Path(out) / "shards" / f"begun.{shard.name}.jsonl"
 
 
 def collect(audio_set, out, names, noisy_scores=None):
@@ -283,7 +368,8 @@ def collect(audio_set, out, names, noisy_scores=None):
                     if reason := record["reasons"].get(name):
                         failures[name].setdefault(reason, []).append(utt)
                 rates.add(record["rate"])
-                duration = int(audio_set.data.num_samples[i]) / record["rate"] if record["rate"] else None
+                length = record["samples"] if audio_set.num_samples is None else int(audio_set.num_samples[i])
+                duration = length / record["rate"] if record["rate"] else None
                 seconds += duration or 0
                 labels = [label.value(i) for label in audio_set.labels.values()]
                 about = [utt, *labels, "" if duration is None else f"{duration:.3f}"]
@@ -311,6 +397,9 @@ def collect(audio_set, out, names, noisy_scores=None):
             summary["metrics"][name]["over_noisy"] = _plain(difference)
     summary["made_with"] = _made_with(out / "summary.json", summary)
     write_json(out / "summary.json", summary)
+    for path in (out / "scores").iterdir():  # of an earlier run with other metrics, and perhaps other references
+        if path.name not in names and _is_metric(path.name):
+            path.unlink()
     return summary
 
 
@@ -328,6 +417,12 @@ def audio_digests(out, i, utt):
             record = next((record for record in records.read(path)[1] if record["utt"] == utt), {})
             found |= {"noisy": record["input"]} if "input" in record else record.get("audio", {})
     return found
+
+
+def _is_metric(name):
+    with contextlib.suppress(UserError):
+        return bool(metrics.find(name))
+    return False
 
 
 def _read_shard(path, utts, versions):

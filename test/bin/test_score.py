@@ -501,7 +501,10 @@ class TestBadAudio:
     def test_all_failed(self, small_set, enhanced, tmp_path):
         for path in read_table(enhanced).values():
             write_wav(path, np.zeros(FS), FS)
-        found = self.score(small_set, enhanced, tmp_path)[0]["metrics"]["si_sdr"]
+        with pytest.raises(UserError, match="wav.scp: nothing could be scored, see above: the estimate is silent"):
+            self.score(small_set, enhanced, tmp_path)
+        run_score(small_set, tmp_path / "out", "--collect", enhanced=enhanced, metrics="pesq_wb si_sdr")  # as the driver
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["si_sdr"]
         assert (found["mean"], found["std"], found["interval"], found["failed"]) == (None, None, [None, None], 5)
 
 
@@ -567,7 +570,8 @@ class TestWithoutReferences:
 
     def test_missing_models_are_a_reason(self, unpaired, tmp_path, monkeypatch):
         monkeypatch.setenv("DNSMOS_DIR", str(tmp_path))
-        run_score(unpaired, tmp_path / "out", metrics="stoi dnsmos_ovrl dnsmos_p808")
+        with pytest.raises(UserError, match="nothing could be scored, see above: not computed"):
+            run_score(unpaired, tmp_path / "out", metrics="stoi dnsmos_ovrl dnsmos_p808")
         found = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
         assert list(found) == ["dnsmos_ovrl", "dnsmos_p808"]
         for of_metric in found.values():
@@ -715,6 +719,104 @@ class TestExpected:
         assert not (tmp_path / "out").exists()
 
 
+class TestFolders:
+    """Audio in folders, without a data directory."""
+
+    def summary(self, out):
+        return json.loads((out / "summary.json").read_text())
+
+    def test_score_as_the_same_files_in_a_data_directory(self, small_set, noisy_scores, enhanced, tmp_path):
+        for folder, others in ((enhanced.parent / "wav", "--noisy"), (small_set / "wav", None)):
+            options = [others, small_set / "wav"] if others else []
+            metrics = METRICS if others else "pesq_wb stoi si_sdr"
+            out = tmp_path / "scores" / ("system" if others else "noisy")
+            run_score(small_set / "spk1", out, *options, enhanced=folder, metrics=metrics)
+        assert files(out / "scores") == {p: x for p, x in files(noisy_scores / "scores").items() if p.name != "snri"}
+        summary = self.summary(out)
+        assert (summary["test_set"], summary["references"]) == ("spk1", self.summary(noisy_scores)["references"])
+        assert self.summary(tmp_path / "scores" / "system")["metrics"]["snri"]["n"] == 5
+
+    def test_are_compared_by_the_names_of_the_outputs(self, small_set, enhanced, tmp_path):
+        from senet.bin import compare
+
+        for name, folder in (("before", small_set / "wav"), ("after", enhanced.parent / "wav")):
+            run_score(small_set / "spk1", tmp_path / name, enhanced=folder, metrics="stoi snr")
+        paths = [str(tmp_path / name) for name in ("before", "after", "RESULTS.md")]
+        assert not compare.main([*paths[:2], "--baseline", "before", "--out", paths[2]])
+        page = (tmp_path / "RESULTS.md").read_text()
+        assert "| before |" in page and "| after |" in page and "Difference to before" in page
+
+    def test_any_depth_and_format_but_the_same_names(self, small_set, tmp_path):
+        import soundfile
+
+        for utt, path in read_table(small_set / "spk1.scp").items():
+            target = tmp_path / "ref" / utt[:4] / f"{utt}.flac"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(target, read(path)[0], FS, "PCM_16")
+        shutil.copytree(tmp_path / "ref", tmp_path / "enhanced")
+        run_score(tmp_path / "ref", tmp_path / "out", enhanced=tmp_path / "enhanced", metrics="stoi")
+        assert list(read_table(tmp_path / "out" / "scores" / "stoi"))[0] == "spk0-spk0-utt0"
+        (tmp_path / "enhanced" / "spk0" / "spk0-utt2.flac").rename(tmp_path / "enhanced" / "new.flac")
+        with pytest.raises(
+            UserError, match="1 missing, such as 'spk0-spk0-utt2'; 1 without a reference, such as 'new'"
+        ):
+            run_score(tmp_path / "ref", tmp_path / "out", enhanced=tmp_path / "enhanced", metrics="stoi")
+
+    def test_what_cannot_be(self, small_set, tmp_path):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match="empty: holds no audio"):
+            run_score(small_set, tmp_path / "out", enhanced=tmp_path / "empty")
+        with pytest.raises(
+            UserError, match="snri: is the improvement over the noisy input; give that, too, as --noisy"
+        ):
+            run_score(small_set / "spk1", tmp_path / "out", enhanced=small_set / "wav")
+        with pytest.raises(UserError, match="has its own, wav.scp; leave it out"):
+            run_score(small_set, tmp_path / "out", "--noisy", small_set / "wav")
+
+    def test_a_data_directory_needs_no_lengths(self, small_set, noisy_scores, tmp_path):
+        ref = tmp_path / "test"
+        for name in ("wav.scp", "spk1.scp", "utt2spk"):
+            write_table(ref / name, list(read_table(small_set / name).items()))
+        run_score(ref, tmp_path / "out")
+        assert (tmp_path / "out" / "scores.csv").read_text() == (noisy_scores / "scores.csv").read_text()
+
+
+def test_scores_of_metrics_that_are_no_longer_asked_for_go(small_set, tmp_path):
+    run_score(small_set, tmp_path, metrics="snr ssnr")
+    (tmp_path / "scores" / "mine").write_text("kept\n")
+    run_score(small_set, tmp_path, metrics="ssnr snri")
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["mine", "snri", "ssnr"]
+
+
+def test_a_killed_run_goes_on_within_a_shard(small_set, tmp_path, monkeypatch):
+    calls, compute = [], scoring.metrics.compute
+
+    def dying(name, *args):
+        calls.append(name)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return compute(name, *args)
+
+    monkeypatch.setattr(scoring, "SAVE_EVERY", 0)
+    monkeypatch.setattr(scoring.metrics, "compute", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_score(small_set, tmp_path / "out", metrics="snr")
+    run_score(small_set, tmp_path / "out", metrics="snr")
+    assert len(calls) == 4 + 2, "three are known"
+    run_score(small_set, tmp_path / "other", metrics="snr")
+    assert files(tmp_path / "out") == files(tmp_path / "other")
+
+
+def test_a_reason_is_told_once_with_its_metrics_and_the_files(small_set, enhanced, tmp_path, capsys):
+    path = read_table(enhanced)["spk0-utt2"]
+    write_wav(path, read(path)[0][:-2000], FS)
+    run_score(small_set, tmp_path / "out", enhanced=enhanced)
+    said = capsys.readouterr().err
+    assert said.count("the lengths differ") == 2, "of the utterance and of the set"
+    assert "pesq_wb stoi si_sdr snri failed for 1: the lengths differ by more than 16 ms, such as spk0-utt2" in said
+    assert f"{path}: 17200 samples at 16000 Hz" in said and "spk0-utt2.wav: 19200 samples at 16000 Hz" in said
+
+
 class TestRefusals:
     def test_other_utterances(self, small_set, enhanced, tmp_path):
         rows = list(read_table(enhanced).items())
@@ -723,7 +825,9 @@ class TestRefusals:
             run_score(small_set, tmp_path / "out", enhanced=tmp_path / "other.scp")
 
     def test_no_such_scp(self, small_set, tmp_path):
-        with pytest.raises(UserError, match="--enhanced nope.scp: no such file; give the wav.scp that senet enhance"):
+        with pytest.raises(
+            UserError, match="--enhanced nope.scp: no such file; give a folder of audio, or the wav.scp"
+        ):
             run_score(small_set, tmp_path / "out", enhanced="nope.scp")
 
     def test_unknown_metric_before_any_work(self, small_set, tmp_path):
