@@ -25,6 +25,7 @@ __po_keep() {
 
 # Prints the variables whose names are close to $1, the closest first: " (did you mean --nj?)".
 __po_suggest() {
+  # shellcheck disable=SC2086 # names separated by blanks
   { compgen -v && printf '%s\n' ${parse_options_elsewhere:-}; } | awk -v given="$1" '
     function min(a, b) { return a < b ? a : b }
     function distance(a, b,   i, j, d) {

@@ -110,7 +110,7 @@ for name in corpus compare {local,mix,feats,train,enhance,score}_args; do # spli
 done
 
 # Runs a command so that a signal to this script ends it at once, not only after the command.
-child= script=false
+child='' script=false
 run() {
   [ "$1" = bash ] && script=true || script=false
   "$@" &
