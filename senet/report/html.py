@@ -35,7 +35,7 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
     from jinja2 import Environment, PackageLoader
 
     said = report.as_dict()
-    colours = _colours(report.systems)
+    colours = _colours(report)
     sets = [_test_set(c, d, colours) for c, d in zip(report.comparisons, said["test_sets"], strict=True)]
     environment = Environment(
         loader=PackageLoader("senet.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -63,10 +63,14 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
     return template.render(values)
 
 
-def _colours(systems):
-    """{name: number of its colour}: 0 is the unprocessed input's, the others go round."""
-    others = [s.name for s in systems if not s.is_noisy]
-    return {s.name: 0 for s in systems} | {name: 1 + i % 10 for i, name in enumerate(others)}
+def _colours(report):
+    """{name: number of its colour}: 0 is the unprocessed input's; those on one test set differ as far as 10 can."""
+    colours = {s.name: 0 for s in report.systems}
+    for system in (s for s in report.systems if not s.is_noisy):
+        beside = {colours[other.name] for c in report.comparisons if system in c.systems for other in c.systems}
+        used = list(colours.values())
+        colours[system.name] = min(range(1, 11), key=lambda k: (k in beside, used.count(k), k))
+    return colours
 
 
 def _length(seconds):

@@ -165,6 +165,17 @@ class TestTestSetsOfAllKinds:
         assert "difference to" not in found.text and "baseline" not in found.words and "No diff" not in found.text
         assert len(found.all("audio")) == 3 * 3  # noisy, clean, enhanced of the worst, median and best
 
+    def test_systems_of_one_have_different_colours(self, tmp_path):
+        """Also where there are more systems than colours, on all sets together."""
+        folders = []
+        for name in "ab":
+            systems = {"noisy": 0.0} | {f"train_{i}_{name}": 1.0 for i in range(8)}
+            folders += make_experiments(tmp_path / name, n=8, systems=systems, test_set=name)
+        text = html.page(compare(folders), "Results")
+        for part in text.split("<section")[1:3]:
+            rows = re.findall(r'scope="row" title="(train\w+)"><span class="swatch (c\d+)">', part)
+            assert len(rows) == 8 and len({colour for _, colour in rows}) == 8
+
     def test_several_without_a_baseline(self, tmp_path):
         report = compare(make_experiments(tmp_path, n=12)[1:])
         assert "No differences: the baseline, noisy or that of --baseline NAME" in Page(html.page(report, "R")).text
