@@ -57,7 +57,9 @@ class DataDir:
         """int64 (len,): samples of each utterance."""
         path = self.path / "utt2num_samples"
         if not path.exists():
-            raise UserError(f"{path}: missing; stage 1 or 2 makes it")
+            raise UserError(
+                f"{path}: missing; stage 1 or 2 makes it, and outside a recipe utils/fix_data_dir.sh {self.path}"
+            )
         values, digest = read_ints_and_digest(path)
         if digest != self.noisy.keys_digest:
             raise UserError(str(next(key_differences(Scp(path), self.noisy))))

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from senet.data.audio import AudioError, info
 from senet.data.datadir import Problem, speaker_files, utterance_files
-from senet.data.scp import BYTE_ORDER_MARK, line_problem, spk2utt, write_table
+from senet.data.scp import BYTE_ORDER_MARK, Scp, line_problem, spk2utt, write_table
 from senet.data.validate import bad_value, validate
 from senet.errors import UserError
 
@@ -13,7 +14,7 @@ def fix(path, *, utt_files=(), spk_files=(), check_audio=False, allow_pipes=Fals
     """Keep the utterances that every manifest has a sound line for; originals go to ``.backup``.
 
     A key with two different values is dropped, since neither is known to be the right one; so is a last line that
-    was cut off.
+    was cut off. utt2num_samples is made where there is none.
 
     Args:
         path: the folder.
@@ -36,7 +37,20 @@ def fix(path, *, utt_files=(), spk_files=(), check_audio=False, allow_pipes=Fals
         if faults:
             dropped += faults
             _fix_manifests(path, utt_files, spk_files, allow_pipes, without={fault.utt for fault in faults})
+    if not (path / "utt2num_samples").exists() and not (path / "segments").exists():
+        dropped += _make_lengths(path, allow_pipes)
     return dropped
+
+
+def _make_lengths(path, allow_pipes):
+    """utt2num_samples from the headers of wav.scp's audio, where all have one; Kaldi's sets come without."""
+    scp = Scp(path / "wav.scp", allow_pipes)
+    try:
+        lengths = [(utt, info(value, scp.root).frames) for utt, value in scp]
+    except AudioError:  # a command, or what --check_audio drops
+        return []
+    write_table(path / "utt2num_samples", lengths)
+    return [Problem(path / "utt2num_samples", None, "made from the headers of the audio")]
 
 
 def _fix_manifests(path, utt_files, spk_files, allow_pipes, without=frozenset()):

@@ -5,6 +5,7 @@ import pytest
 
 from senet.bin import run
 from senet.bin.validate import main as validate_command
+from senet.data.datadir import DataDir
 from senet.data.fix import fix
 from senet.data.scp import read_table, write_table
 from senet.errors import UserError
@@ -108,3 +109,17 @@ def test_more_files_may_be_named(paired, edit):
     arguments = ["--fix", "--utt_extra_files", "loudness", str(paired)]
     assert run(validate_command, arguments) == 0
     assert "a-000" not in read_table(paired / "loudness")
+
+
+def test_lengths_are_made_from_the_headers_where_there_are_none(small_set, tmp_path):
+    for name in ("wav.scp", "utt2spk"):
+        shutil.copy(small_set / name, tmp_path)
+    found = fix(tmp_path)
+    assert [str(problem) for problem in found] == [f"{tmp_path}/utt2num_samples: made from the headers of the audio"]
+    assert read_table(tmp_path / "utt2num_samples") == read_table(small_set / "utt2num_samples")
+    (tmp_path / "utt2num_samples").unlink()
+    with pytest.raises(UserError, match=f"outside a recipe utils/fix_data_dir.sh {tmp_path}"):
+        _ = DataDir(tmp_path).num_samples
+    rows = read_table(tmp_path / "wav.scp")
+    write_table(tmp_path / "wav.scp", [(utt, "gone.wav") for utt in rows])
+    assert fix(tmp_path) == [] and not (tmp_path / "utt2num_samples").exists()
