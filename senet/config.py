@@ -182,7 +182,7 @@ class Parser(configargparse.ArgumentParser):
         for key in self.file_values:
             if key not in known:
                 hint = did_you_mean(str(key), known)
-                raise UserError(f"{self._place(key)}: there is no option '{key}';{hint} See --help.")
+                raise UserError(f"{self._place(key)}: there is no option '{key}';{hint} --help lists all")
         return {
             key: _text(value)
             for key, value in self.file_values.items()
@@ -202,7 +202,7 @@ class Parser(configargparse.ArgumentParser):
         known = self.option_names()
         if option in known:
             raise UserError(f"{word}: only the *_conf options take a dotted key; --{option} takes one value")
-        raise UserError(f"--{option}: there is no such option;{did_you_mean(option, known)} See --help.")
+        raise UserError(f"--{option}: there is no such option;{did_you_mean(option, known)} --help lists all")
 
 
 def _text(value):

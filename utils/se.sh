@@ -80,6 +80,7 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
 END
 }
 [ -n "${SENET_ROOT:-}" ] || die "the environment is not set; run it from a recipe's run.sh, after '. ./path.sh'"
+config_given=$(printf '%s\n' "$@" | grep -c -e '^--train[_-]config$') || true # a recipe gives one, its default
 # shellcheck source=utils/parse_options.sh
 . "$SENET_ROOT/utils/parse_options.sh"
 [ $# -eq 0 ] || { echo "se.sh: what is '$*'? Options come as --name value; --help lists them" >&2; exit 2; }
@@ -476,6 +477,7 @@ for k in $(seq "$stage" "$stop_stage"); do
 done
 [ ${#chosen[@]} -gt 0 ] || die "nothing to do: stages $stage to $stop_stage are left out by --skip_... or --model (which trains nothing)"
 k=
+[ -z "$model" ] || [ "$config_given" -lt 2 ] || log "--train_config $train_config is not used: --model says with what is enhanced"
 if $list || $dry_run; then
   missing_corpus
 else

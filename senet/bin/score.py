@@ -112,7 +112,7 @@ def main(argv=None):
         summary = scoring.collect(audio, args.out, names, args.noisy_scores)
         if not (expected and args.collect):  # the driver's check, after the scoring has said them
             report(summary)
-        published.require_expected(summary, expected)
+        published.require_expected(summary, expected, args.expected)
         if not args.collect and not any(found["n"] for found in summary["metrics"].values()):
             reason = next(reason for found in summary["metrics"].values() for reason in found["reasons"])
             raise UserError(f"{args.enhanced}: nothing could be scored, see above: {reason}")
@@ -132,6 +132,11 @@ def report(summary):
     for (reason, n, utt), names in failures.items():
         such = "" if reason.startswith("not computed") else f", such as {utt}"
         logging.warning("%s: %s failed for %d: %s%s", where, " ".join(names), n, reason, such)
+    if (summary["sample_rate"] or 16000) < 16000 and any("dnsmos" in name for name in summary["metrics"]):
+        logging.warning(
+            "%s: DNSMOS is made for 16 kHz; audio of %d Hz lacks what it listens to above %d Hz",
+            where, summary["sample_rate"], summary["sample_rate"] // 2,
+        )  # fmt: skip
     clipped = summary["clipped"]
     if clipped["samples"]:
         logging.warning("%s: %d clipped samples in %d files", where, clipped["samples"], clipped["files"])

@@ -279,7 +279,7 @@ def _is_sound(block, rows, keys, last, allow_pipes):
 
 def problems(path, allow_pipes=False):
     """Yield ``(line number, what is wrong)`` for each line that ``Scp`` would refuse."""
-    last, number = None, 0
+    last, number, seen = None, 0, set()
     with open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             problem = line_problem(line, allow_pipes)
@@ -287,12 +287,13 @@ def problems(path, allow_pipes=False):
                 yield number, problem
                 continue
             key = line.split(None, 1)[0]
-            if last is not None and key == last:
+            if key in seen:
                 yield number, f"'{key.decode()}' is there twice; {_MEND}"
             elif last is not None and key < last:
                 order = f"'{key.decode()}' comes after '{last.decode()}'"
                 yield number, f"{order}; sort with 'LC_ALL=C sort -k1,1' or utils/fix_data_dir.sh"
             last = key
+            seen.add(key)
     if number == 0:
         yield 1, "the file is empty; run the stage that makes it again"
 

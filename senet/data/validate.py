@@ -29,8 +29,13 @@ class Report(NamedTuple):
     def __str__(self):
         hours = "unknown length" if self.seconds is None else f"{self.seconds / 3600:.3g} h"
         rates = ", ".join(f"{rate} Hz" for rate in sorted(self.rates)) or "unknown rate"
-        verdict = f"{len(self.problems)} errors" if self.problems else "valid"
-        return f"{self.path}: {verdict}; {self.utterances} utterances, {self.speakers} speakers, {hours}, {rates}"
+        verdict = _counted(len(self.problems), "error") if self.problems else "valid"
+        counts = f"{_counted(self.utterances, 'utterance')}, {_counted(self.speakers, 'speaker')}"
+        return f"{self.path}: {verdict}; {counts}, {hours}, {rates}"
+
+
+def _counted(n, word):
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def validate(

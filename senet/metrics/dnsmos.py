@@ -155,7 +155,10 @@ def model_path(model):
             "local/download.sh --download true --part dnsmos fetches it"
         )
     if _digest(path) != SHA256[model]:
-        raise Undefined(f"not computed: {model} is not the official file (SHA-256)")
+        raise Undefined(
+            f"not computed: {model} is not the official file (SHA-256); remove {path}. In egs/dns5, "
+            "local/download.sh --download true --part dnsmos fetches it"
+        )
     return path
 
 

@@ -101,12 +101,13 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def require_expected(summary, entries):
+def require_expected(summary, entries, path="published.yaml"):
     """Compare a summary of the noisy input with what was published of it.
 
     Args:
         summary: of ``scoring.collect``.
         entries: of published.yaml; those of system ``noisy`` and this test set that have a tolerance count.
+        path: where they are from.
     Raises:
         UserError: means lie further from the published values than their tolerances; names them and what may be wrong.
     """
@@ -114,7 +115,7 @@ def require_expected(summary, entries):
     rows = [e for e in entries if e["system"] == "noisy" and e["test_set"] == where and "tolerance" in e]
     if entries and not rows:
         logging.warning(
-            "%s: nothing to check: published.yaml has no row of system noisy and this set with a tolerance", where
+            "%s: nothing to check: %s has no row of system noisy and this set with a tolerance", where, path
         )
     if others := [e for e in rows if e.get("n", n) != n]:
         labels = ", ".join(metrics.label(e["metric"]) for e in others)

@@ -53,6 +53,7 @@ def test_a_fault_far_into_a_file_is_named_with_its_line(write):
 
 FAULTS = {
     "duplicate": (b"a x\nb y\nb z\n", r":3: 'b' is there twice"),
+    "twice, not side by side": (b"a x\nb y\na z\n", r":3: 'a' is there twice"),
     "unsorted": (b"a x\nc y\nb z\n", r":3: 'b' comes after 'c'; sort"),
     "not in C order": (b"a x\nB y\n", r":2: 'B' comes after 'a'"),
     "CRLF": (b"a x\nb y\r\n", r":2: there is a carriage return"),

@@ -762,6 +762,9 @@ class TestModelFromElsewhere:
         assert f"-o exp/other_train_y/enhanced_test --model {MODEL}" in line(beside, "enhance")
         assert "experiment exp/other_train_y" in out
         assert beside.run("--model", f"{MODEL}/")[0] == ["compare"], "the same folder"
+        assert "--train_config" not in out
+        out = beside.run("--model", MODEL, "--train_config", "conf/train_x.yaml", "--stage", "report")[1]
+        assert "--train_config conf/train_x.yaml is not used" in out
 
     def test_a_recipe_that_can_lists_only_what_the_test_sets_need(self, beside):
         script = f'sets=\nfor word; do if [ "$word" = --sets ]; then echo only >> sets.log; fi; done\n{DATA_SH}'
@@ -821,6 +824,9 @@ class TestModelFromElsewhere:
             (["--model", "exp/train_x"], "trained in this recipe; choose it by --train_config and --tag instead"),
             (["--model", MODEL, "--score_checkpoints", "2"], "not of a model that was trained elsewhere"),
             (["--model", "../other/ex p"], "use letters, digits"),
+            (["--tag", "a b"], "use letters, digits and ._-+=@ in it"),
+            (["--metrics", ""], "--metrics is empty"),
+            (["--model", MODEL, "--stage", "4", "--stop_stage", "4"], "nothing to do: stages 4 to 4 are left out"),
         ],
     )
     def test_what_cannot_be_is_refused(self, beside, words, message):
