@@ -273,6 +273,18 @@ class TestLastCheckpoints:
         assert states(listed)["score", "exp/train_x/enhanced_test"].startswith("done")
 
 
+def test_enhanced_audio_of_another_size_or_time_is_scored_again(done):
+    path = done.path / "exp/train_x/enhanced_test/wav/a.wav"
+    path.write_text(path.read_text()[::-1])
+    for words in ([], ["--stage", "score"]):
+        found = states(done.run("--list", *words)[1])["score", "exp/train_x/enhanced_test"]
+        assert found == "stale: exp/train_x/enhanced_test/wav changed"
+    assert done.run("--stage", "score")[0] == ["score test", "compare"]
+    path.rename(path.with_name("b.wav"))
+    assert states(done.run("--list", "--stage", "score")[1])["score", "exp/train_x/enhanced_test"].startswith("stale")
+    assert done.run("--stage", "score")[0] == ["score test", "compare"]
+
+
 def test_a_deleted_or_cut_output_is_made_again(done):
     (done.path / "dump/raw/test/wav.scp").unlink()
     (done.path / "exp/train_x/enhanced_test/wav/a.wav").write_text("")
@@ -491,6 +503,16 @@ class TestExpected:
             assert "train" not in calls
         recipe.write("published.yaml", "- {system: noisy, tolerance: 1}\n")
         assert recipe.run(*self.WORDS, "--stop_stage", "train")[0] == ["score test noisy expected", "train"]
+
+    def test_that_it_failed_is_listed_and_later_stages_warn(self, recipe):
+        recipe.run(*self.WORDS)
+        recipe.write("published.yaml", "- {system: noisy, tolerance: 1}\n")
+        recipe.run(*self.WORDS, code=1, FAKE_UNLIKE="test")
+        assert states(recipe.run("--list", *self.WORDS)[1])["check", "exp/noisy/enhanced_test"] == "partly: it failed"
+        out = recipe.run(*self.WORDS, "--stage", "enhance")[1]
+        assert out.count("WARNING: test: the noisy input did not score as published.yaml says") == 1
+        recipe.run(*self.WORDS)
+        assert "WARNING" not in recipe.run(*self.WORDS, "--stage", "enhance")[1]
 
     def test_it_is_listed(self, recipe):
         listed = states(recipe.run("--list", *self.WORDS)[1])
