@@ -10,7 +10,6 @@ import numpy as np
 
 from senet import metrics, records
 from senet.data.audio import AudioError, read
-from senet.data.datadir import DataDir
 from senet.data.scp import Scp
 from senet.dsp.spectrogram import png, power_db
 from senet.errors import UserError
@@ -143,22 +142,23 @@ class Recordings:
     def __init__(self, comparison, missing):
         self._comparison, self._missing = comparison, missing
         self._results = {s: comparison.result(s) for s in comparison.systems}
-        found = {s: self._opened(Scp, s.name, _enhanced(result)) for s, result in self._results.items()}
+        found = {s: self._opened(s.name, _enhanced(result)) for s, result in self._results.items()}
         refs = [_located(result, "ref") for result in self._results.values()]
-        data = self._opened(DataDir, "test set", next((ref for ref in refs if ref.exists()), refs[0]))
-        noisy, clean = (data, data) if isinstance(data, str) else (data.noisy, data.clean)
-        unprocessed = next((s for s in found if s.is_noisy), "noisy")
-        self.sources = {unprocessed: found.get(unprocessed, noisy), "clean": clean} | found
-        if clean is None:
-            del self.sources["clean"]
+        ref = next((ref for ref in refs if ref.exists()), refs[0])
+        lists = {"noisy": ref / "wav.scp", "clean": ref / "spk1.scp"}
+        lists = {source: path for source, path in lists.items() if path.exists()} or lists  # of folders: maybe one
+        unprocessed = {s: scp for s, scp in found.items() if s.is_noisy}
+        if unprocessed:
+            lists.pop("noisy", None)
+        self.sources = unprocessed | {source: self._opened(source, path) for source, path in lists.items()} | found
 
     def signals(self, utt):
         """{source: (samples, rate in Hz) or the reason why it cannot be heard}; sources: systems, "noisy", "clean"."""
         return {source: self._read(source, utt) for source in self.sources}
 
-    def _opened(self, kind, name, path):
+    def _opened(self, name, path):
         try:
-            return kind(path)
+            return Scp(path)
         except (UserError, OSError) as error:
             reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
             self._missing.append(f"{name}: {reason}")

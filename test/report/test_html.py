@@ -412,6 +412,13 @@ class TestListening:
         assert warning.startswith("4 recordings, or lists of them, cannot be heard; the first: noisy: ")
         assert warning.endswith("enhanced_test/wav.scp: No such file or directory")
 
+    def test_references_without_the_noisy_recordings(self, tmp_path, caplog):
+        """As of folders that senet score compared without --noisy."""
+        folders = make_experiments(tmp_path, n=12, audio=True)
+        (tmp_path / "dump" / "test" / "wav.scp").unlink()
+        found = Page(html.page(compare(folders), "Results"))
+        assert len(found.all("audio")) == 3 * 4 and not caplog.messages
+
     def test_set_without_references(self, tmp_path):
         folders = make_experiments(tmp_path, n=12, audio=True)
         (tmp_path / "dump" / "test" / "spk1.scp").unlink()
