@@ -86,6 +86,10 @@ class RIMagnitude(nn.Module):
         require_weights("RIMagnitude: the weights of complex and magnitude", (complex_weight, magnitude_weight))
         self.complex_weight, self.magnitude_weight, self.eps = complex_weight, magnitude_weight, eps
 
+    def weigh(self, lengths: Tensor) -> Tensor:
+        """What each clip counts for (B,): by its frames."""
+        return lengths
+
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and ``refs["clean"]`` (B, F, T) complex; lengths (B,) in frames. Returns: loss, its terms."""
         est, ref = stages[-1], refs["clean"]

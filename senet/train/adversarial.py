@@ -17,8 +17,8 @@ The discriminator, a class of ``senet.models``, has
     judge(candidates: list of (B, W), noisy (B, W), reference=None) -> list of (B,): a score of each candidate, given
     noisy. ``reference`` is a pair of clean and noisy windows for the statistics of virtual batch norm; without it the
     first candidate is clean, and with noisy the reference. What it keeps from batch to batch is in its state dict.
-On several GPUs each process takes statistics (of batch norm, virtual or not) over its own share of a batch, as the
-published code does; nothing else passes from batch to batch but what ``state_dict`` holds.
+Processes and micro-batches take statistics (of batch norm, virtual or not) over their own share of a batch, as the
+published code does on several GPUs; nothing else passes from batch to batch but what ``state_dict`` holds.
 
 Sources: S. Pascual et al., "SEGAN", Interspeech 2017; H. Phan et al., "Improving GANs for speech enhancement", IEEE SPL
 2020; the code of both.
@@ -33,9 +33,10 @@ from senet import checkpoint, config
 from senet.errors import UserError, require_choice
 from senet.losses.waveform import L1
 from senet.train.ema import Weights
+from senet.train.faster import prepared
 from senet.train.log import Mean
 from senet.train.supervised import require_references
-from senet.train.updater import Updater
+from senet.train.updater import Updater, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class Adversarial:
             until it is below 0.01, where it ends.
         l1_remove_epoch: the reconstruction term is left out after so many epochs; None: never.
         ema_decay: of the exponential moving average of the model's weights, which is evaluated and kept; 0: none.
-        update: optimiser, schedule, warm-up and clipping, of both networks alike; see ``Updater``.
+        precision, compile, checkpointing: how the networks are run in training; see ``senet.train.faster``.
+        update: optimiser, schedule, warm-up, clipping, micro-batches and processes, of both networks alike; see
+            ``Updater``.
 
     Evaluation takes the mean absolute difference between the last stage and the clean signal over whole utterances,
     encoded as in training: after de-emphasis the lowest frequencies would decide, of which training sees little. Scores
@@ -87,6 +90,9 @@ class Adversarial:
         noise_decay_epoch: int = 5,
         l1_remove_epoch: int | None = None,
         ema_decay=0.0,
+        precision="fp32",
+        compile=False,
+        checkpointing=False,
         **update,
     ):
         _check(model, loss)
@@ -97,10 +103,13 @@ class Adversarial:
         self.l1_remove_epoch = l1_remove_epoch
         self.discriminator = _discriminator(discriminator, discriminator_conf).to(next(model.parameters()).device)
         self.weights = Weights(model, ema_decay)
+        update |= {"networks": [model, self.discriminator], "precision": precision}
         self.updater = Updater(model.parameters(), **update)
         update["optim_conf"] = (update.get("optim_conf") or {}) | (discriminator_optim_conf or {})
         update["option"] = "objective_conf.discriminator_optim"
         self.discriminator_updater = Updater(self.discriminator.parameters(), **update)
+        self.run = prepared(model, "network", precision, compile, checkpointing)
+        self.judge = prepared(self.discriminator, "judge", precision, compile, checkpointing)
         self.measure = L1()
         self.epochs = 0  # completed
         self.contest = Mean()  # adversarial losses of both networks in this epoch
@@ -110,15 +119,16 @@ class Adversarial:
         return self.updater.lr
 
     def step(self, batch):
-        require_references(self.loss, batch)
+        if batch["ids"]:
+            require_references(self.loss, batch)
         self.model.train()
         self.discriminator.train()
         for_discriminator, for_model = self._shares(batch)
         if self.order == "d_first":
-            values = self._teach_discriminator(*for_discriminator) | self._teach_model(*for_model)
+            values = self._teach_discriminator(for_discriminator) | self._teach_model(for_model)
         else:
-            values = self._teach_model(*for_model) | self._teach_discriminator(*for_discriminator)
-        self.contest.add({name: values[name] for name in ("adversarial", "d_loss")})
+            values = self._teach_model(for_model) | self._teach_discriminator(for_discriminator)
+        self.contest.add({name: values[name] for name in ("adversarial", "d_loss") if name in values})
         return values
 
     @torch.no_grad()
@@ -158,40 +168,40 @@ class Adversarial:
 
     @torch.no_grad()
     def _shares(self, batch):
-        """(noisy, refs, lengths), signals encoded, of what the discriminator and of what the model learns from."""
-        size = len(batch["ids"]) // self.passes
-        refs = {name: self.model.encode(batch[name]) for name in {"clean", *self.loss.needs}}
-        noisy, lengths = self.model.encode(batch["noisy"]), batch["lengths"]
-        first, last = slice(size), slice(-size, None)  # the same with one batch for both
-        return [(noisy[rows], {name: ref[rows] for name, ref in refs.items()}, lengths[rows]) for rows in (first, last)]
+        """What the discriminator and what the model learns from: batches of noisy and references, encoded."""
+        rows = len(batch["ids"])
+        size = rows // self.passes
+        encoded = {name: self.model.encode(batch[name]) for name in {"noisy", "clean", *self.loss.needs} if rows}
+        encoded = batch | encoded
+        return rows_of(encoded, slice(0, size)), rows_of(encoded, slice(rows - size, rows))  # the same of one pass
 
-    def _teach_discriminator(self, noisy, refs, lengths):
-        with torch.no_grad():
-            estimates = self.model.network(noisy)
-        real, *fake = self._judge([refs["clean"], *estimates], noisy)
-        fake = torch.stack(fake)  # stages, B
-        loss = self.factor * ((real - 1).square().mean() + fake.square().mean())
-        norm = self.discriminator_updater.step(loss, of="discriminator's ")
-        return {
-            "d_loss": loss.detach(),
-            "d_real": real.detach().mean(),
-            "d_fake": fake.detach().mean(),
-            "d_grad_norm": norm,
-        }
+    def _teach_discriminator(self, batch):
+        def compute(part):
+            with torch.no_grad():
+                estimates = self.run(part["noisy"])
+            real, *fake = self._judge([part["clean"], *estimates], part["noisy"])
+            fake = torch.stack(fake)  # stages, B
+            loss = self.factor * ((real - 1).square().mean() + fake.square().mean())
+            return loss, {"d_real": real.mean(), "d_fake": fake.mean()}
 
-    def _teach_model(self, noisy, refs, lengths):
-        estimates = self.model.network(noisy)
-        with _frozen(self.discriminator):
-            fake = torch.stack(self._judge(estimates, noisy, refs["clean"]))  # stages, B
-        adversarial = (fake - 1).square().mean()
-        reconstruction, parts = self.loss(estimates, refs, lengths)
-        loss = self.factor * adversarial
-        if self.l1_remove_epoch is None or self.epochs < self.l1_remove_epoch:
-            loss = loss + reconstruction
-        norm = self.updater.step(loss)
+        values = self.discriminator_updater.step(compute, batch, of="discriminator's ")
+        return {name if name.startswith("d_") else f"d_{name}": value for name, value in values.items()}
+
+    def _teach_model(self, batch):
+        def compute(part):
+            estimates = self.run(part["noisy"])
+            with _frozen(self.discriminator):
+                fake = torch.stack(self._judge(estimates, part["noisy"], part["clean"]))  # stages, B
+            adversarial = (fake - 1).square().mean()
+            reconstruction, parts = self.loss(estimates, {n: part[n] for n in self.loss.needs}, part["lengths"])
+            loss = self.factor * adversarial
+            if self.l1_remove_epoch is None or self.epochs < self.l1_remove_epoch:
+                loss = loss + reconstruction
+            return loss, {"adversarial": adversarial, "reconstruction": reconstruction, **parts}
+
+        values = self.updater.step(compute, batch)
         self.weights.update()
-        values = {"loss": loss, "adversarial": adversarial, "reconstruction": reconstruction, **parts}
-        return {name: value.detach() for name, value in values.items()} | {"grad_norm": norm}
+        return values
 
     def _judge(self, candidates, noisy, clean=None):
         """Scores of candidates (B, W), by the statistics of clean and noisy if the first of them is not clean."""
@@ -206,7 +216,7 @@ class Adversarial:
         if std:
             candidates = [_noised(candidate, std) for candidate in candidates]
             noisy, clean = _noised(noisy, std), None if clean is None else _noised(clean, std)
-        return self.discriminator.judge(candidates, noisy, None if clean is None else (clean, noisy))
+        return self.judge(candidates, noisy, None if clean is None else (clean, noisy))
 
     def _warn_if_won(self, adversarial=0.0, d_loss=0.0):
         """After an epoch with these means."""

@@ -15,6 +15,7 @@ import torch
 
 from senet.errors import UserError
 from senet.train.ema import Weights
+from senet.train.faster import prepared
 from senet.train.updater import Updater
 
 
@@ -26,20 +27,27 @@ class Supervised:
         loss: module with ``domain`` ("spectrum" or "waveform"), ``needs`` (names of references) and
             ``forward(stages, refs, lengths) -> (scalar, {name: scalar})``, lengths in frames or samples.
         ema_decay: of the exponential moving average of the weights, which is evaluated and kept as the model; 0: none.
-        update: optimiser, schedule, warm-up and clipping; see ``Updater``.
+        precision, compile, checkpointing: how the model is run in training; see ``senet.train.faster``.
+        update: optimiser, schedule, warm-up, clipping, micro-batches and processes; see ``Updater``.
+
+    The loss is a mean over items, or has ``weigh(lengths)`` -> (B,): by what it is a mean.
     """
 
     passes = 1
 
-    def __init__(self, model, loss, *, ema_decay=0.0, **update):
+    def __init__(
+        self, model, loss, *, ema_decay=0.0, precision="fp32", compile=False, checkpointing=False, **update
+    ):
         self.model, self.loss = model, loss
         self.weights = Weights(model, ema_decay)
-        self.updater = Updater(model.parameters(), **update)
+        self.updater = Updater(model.parameters(), networks=[model], precision=precision, **update)
         if loss.domain == "spectrum" and not hasattr(model, "analysis"):
             raise UserError(
                 f"loss: {type(loss).__name__} compares spectra, but {type(model).__name__} has no analysis(); "
                 "take a loss of senet.losses.waveform"
             )
+        run = "stages" if loss.domain == "waveform" else "network"
+        self.run = prepared(model, run, precision, compile, checkpointing)
 
     @property
     def lr(self):
@@ -47,14 +55,16 @@ class Supervised:
 
     def step(self, batch):
         self.model.train()
-        loss, parts = self._compare(self.model, batch)
-        norm = self.updater.step(loss)
+        weigh = getattr(self.loss, "weigh", None)
+        weights = weigh(self._lengths(batch)) if weigh and batch["ids"] else None
+        values = self.updater.step(lambda part: self._compare(self.model, self.run, part), batch, weights)
         self.weights.update()
-        return {"loss": loss.detach(), **{k: v.detach() for k, v in parts.items()}, "grad_norm": norm}
+        return values
 
     @torch.no_grad()
     def evaluate(self, batch):
-        loss, parts = self._compare(self.weights.evaluated.eval(), batch)
+        model = self.weights.evaluated.eval()
+        loss, parts = self._compare(model, model.stages if self.loss.domain == "waveform" else model.network, batch)
         return {"loss": loss, **parts}, len(batch["ids"])
 
     def end_epoch(self, valid):
@@ -67,17 +77,22 @@ class Supervised:
         self.weights.load_state_dict(state)
         self.updater.load_state_dict(state)
 
-    def _compare(self, model, batch):
-        """(loss, parts) of the model's estimate on a batch, in the domain the loss asks for."""
+    def _compare(self, model, run, batch):
+        """(loss, parts) of what ``run`` makes of a batch, in the domain the loss asks for."""
         require_references(self.loss, batch)
         if self.loss.domain == "waveform":
-            return self.loss(model.stages(batch["noisy"]), {n: batch[n] for n in self.loss.needs}, batch["lengths"])
+            return self.loss(run(batch["noisy"]), {n: batch[n] for n in self.loss.needs}, batch["lengths"])
         noisy = self._spectrum(model, batch, "noisy")
         level = model.level(noisy)
-        estimates = model.network(model.encode(noisy, level))
+        estimates = run(model.encode(noisy, level))
         refs = {n: model.encode(self._spectrum(model, batch, n), level) for n in self.loss.needs}
-        frames = batch["frame_lengths"] if "frame_lengths" in batch else model.stft.num_frames(batch["lengths"])
-        return self.loss(estimates, refs, frames)
+        return self.loss(estimates, refs, self._lengths(batch))
+
+    def _lengths(self, batch):
+        """(B,) of what the loss compares, in samples or frames."""
+        if self.loss.domain == "waveform":
+            return batch["lengths"]
+        return batch["frame_lengths"] if "frame_lengths" in batch else self.model.stft.num_frames(batch["lengths"])
 
     def _spectrum(self, model, batch, name):
         stored = batch.get(f"{name}_stft")

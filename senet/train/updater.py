@@ -1,9 +1,27 @@
-"""One optimiser with all that belongs to it; every objective moves its networks by this."""
+"""One optimiser with all that belongs to it; every objective moves its networks by this.
+
+A batch may be computed in parts, one after another (micro-batches) or by several processes (``Group``). The gradient is
+that of the whole batch: each part's loss counts by its share of the batch's weight, items or what the loss says
+(``weigh``). So the result is that of the whole batch to rounding, but for what is not a mean over items: batch norm and
+virtual batch norm take statistics of each part alone, and spectral norm takes a power iteration for each. Chance
+(dropout, z, noise) is drawn for each part from the step and the part's first item, so that n processes draw what one
+process does in n parts; it differs from that of the whole batch.
+"""
+
+import inspect
+import logging
 
 import torch
 
 from senet import config
-from senet.errors import UserError
+from senet.errors import UserError, require_choice
+from senet.train.distributed import Group
+from senet.train.precision import ROUNDED, Scaler
+
+log = logging.getLogger(__name__)
+
+# Distances of random seeds: between items of a batch, and between the updates of a step. Steps are 1 apart.
+_ITEM, _UPDATE = 2**34, 2**58
 
 
 class Updater:
@@ -19,6 +37,11 @@ class Updater:
             the others count epochs from the start of training.
         grad_clip: largest norm of the gradient; 0 leaves it as it is.
         option: what the configuration calls ``optim``, for messages.
+        networks: what a step runs: of these the buffers are part of the state that a step starts from.
+        micro_batch: items that are computed at a time; None: all. It shrinks by halves where memory does not suffice.
+        oom: ``retry`` an update with half the micro-batch when memory is full, or ``stop``.
+        precision: of ``senet.train.precision``; fp16 scales the loss.
+        group: the processes that share each batch; None: this one alone.
     """
 
     def __init__(
@@ -33,9 +56,21 @@ class Updater:
         warmup_steps=0,
         grad_clip=0.0,
         option="optim",
+        networks=(),
+        micro_batch=None,
+        oom="retry",
+        precision="fp32",
+        group=None,
     ):
-        self.parameters = list(parameters)
-        self.optimizer = config.build("train.optim", optim, optim_conf, option=option, params=self.parameters)
+        require_choice("oom", oom, ("retry", "stop"))
+        require_choice("precision", precision, ROUNDED)
+        if micro_batch is not None and micro_batch < 1:
+            raise UserError(f"micro_batch: {micro_batch}, expected at least 1, or null")
+        self.parameters, self.networks, self.group = list(parameters), networks, group or Group()
+        self.micro_batch, self.oom = micro_batch, oom
+        self.scaler = Scaler() if precision == "fp16" else None
+        fused = _fused(optim, optim_conf or {}, self.parameters)
+        self.optimizer = config.build("train.optim", optim, optim_conf, option=option, params=self.parameters, **fused)
         self.scheduler = None
         if scheduler:
             self.scheduler = config.build(
@@ -49,24 +84,42 @@ class Updater:
         """The learning rate of the next update."""
         return self.optimizer.param_groups[0]["lr"] * self._warmup()
 
-    def step(self, loss, of=""):
-        """Update once by the gradient of ``loss``.
+    def step(self, compute, batch, weights=None, of=""):
+        """Update once by the gradient of the loss on a batch.
 
         Args:
-            loss: scalar with a graph.
+            compute: ``compute(part) -> (loss, {name: scalar})`` of a part of the batch, both means by ``weights``.
+            batch: dict of tensors and lists with one row per item; ``first``, where it is there, is the number of its
+                first item within the batch that all processes share. This process's share may be empty.
+            weights: (B,) what each item counts for; None: all the same.
             of: words before "loss" and "gradient norm" in messages, such as "discriminator's ".
         Returns:
-            norm of the gradient before clipping, a scalar tensor.
+            {name: scalar tensor}: ``loss`` and the others, means over the whole batch (on a process whose share was
+            empty the loss alone), and ``grad_norm`` before clipping.
         Raises:
             FloatingPointError: loss or gradient is not finite; the parameters are as they were.
+            torch.OutOfMemoryError: even for one item; or ``oom`` is "stop".
         """
-        _require_finite(f"{of}loss", loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        seed = torch.initial_seed()
+        values, weight = self._gradient(compute, batch, weights, seed)
+        if self.group.world > 1:
+            values = self.group.mean_gradients(self.parameters, values, weight)
+            self.group.share_buffers(self.networks)
+        if self._divided(batch):
+            torch.manual_seed(seed + _UPDATE)  # the same for what follows, whoever computed the last part
+        if self.scaler:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scaler.scale)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.grad_clip or float("inf"))
+        _require_finite(f"{of}loss", values["loss"])
+        if self.scaler:
+            values["loss_scale"] = torch.tensor(self.scaler.scale)
+            finite = bool(torch.isfinite(norm))
+            self.scaler.passed(finite)
+            if not finite:
+                return values
         _require_finite(f"{of}gradient norm", norm)
         self._update()
-        return norm
+        return values | {"grad_norm": norm}
 
     def end_epoch(self, valid_loss):
         """After each epoch, with its validation loss."""
@@ -81,6 +134,7 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "updates": self.updates,
+            **({"scaler": self.scaler.state_dict()} if self.scaler else {}),
         }
 
     def load_state_dict(self, state):
@@ -93,6 +147,8 @@ class Updater:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.updates = state["updates"]
+        if self.scaler and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
         # torch warns of a schedule that moves before the first update, and looks for one in this process only. Training
         # that was stopped between the last update of an epoch and its end goes on with the schedule.
         self.optimizer._opt_called = self.updates > 0
@@ -103,6 +159,54 @@ class Updater:
             "optim": type(self.optimizer).__name__,
             "scheduler": type(self.scheduler).__name__ if self.scheduler else None,
         }
+
+    def _gradient(self, compute, batch, weights, seed):
+        """Leave the gradient on this process's share in the parameters; return its mean values, and its weight."""
+        rows, kept = len(batch["ids"]), self._buffers()
+        while True:
+            try:
+                return self._by_parts(compute, batch, weights, seed)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                size = min(rows, self.micro_batch or rows)
+                if self.oom == "stop" or size <= 1 or not is_out_of_memory(error):
+                    raise
+            # Out of the clause above: the error holds on to what was in memory.
+            self.micro_batch = -(-size // 2)
+            for buffer, value in kept:
+                buffer.copy_(value)
+            self.optimizer.zero_grad(set_to_none=True)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            log.warning(
+                "out of memory with %d items at a time: repeated, and from here on, with %d; the batches stay the same",
+                size, self.micro_batch,
+            )  # fmt: skip
+
+    def _by_parts(self, compute, batch, weights, seed):
+        self.optimizer.zero_grad(set_to_none=True)
+        rows, first, means = len(batch["ids"]), batch.get("first", 0), {}
+        total = rows if weights is None else weights.sum()
+        parts, divided = -(-rows // min(rows, self.micro_batch or rows)) if rows else 0, self._divided(batch)
+        for k in range(parts):
+            part = share(rows, k, parts)
+            if divided:
+                torch.manual_seed(seed + (first + part.start + 1) * _ITEM)
+            loss, values = compute(rows_of(batch, part))
+            portion = (part.stop - part.start if weights is None else weights[part].sum()) / total
+            (loss * portion * self.scaler.scale if self.scaler else loss * portion).backward()
+            for name, value in ({"loss": loss} | values).items():
+                means[name] = means.get(name, 0.0) + value.detach() * portion
+        return means, total
+
+    def _divided(self, batch):
+        return self.group.world > 1 or 0 < (self.micro_batch or 0) < len(batch["ids"])
+
+    def _buffers(self):
+        """(buffer, copy) of all, where a step may have to be repeated."""
+        if self.oom == "stop":
+            return []
+        found = {id(b): b for network in self.networks for b in network.buffers()}
+        return [(b, b.clone()) for b in found.values()]
 
     def _update(self):
         """One optimiser step, at the warm-up's share of the scheduled rate."""
@@ -127,3 +231,32 @@ class Updater:
 def _require_finite(what, value):
     if not torch.isfinite(value):
         raise FloatingPointError(f"{what} is {value.item()}")
+
+
+def share(rows, k, n):
+    """The k-th of n parts of so many rows, as even as can be, the first not smaller than the others: a slice."""
+    return slice(-(-rows * k // n), -(-rows * (k + 1) // n))
+
+
+def rows_of(batch, part):
+    """Some rows, a slice, of everything in a batch that has rows."""
+    rows = len(batch["ids"])
+    if part == slice(0, rows):
+        return batch
+    return {
+        k: v[part] if isinstance(v, list) or (torch.is_tensor(v) and v.dim() and len(v) == rows) else v
+        for k, v in batch.items()
+    }
+
+
+def is_out_of_memory(error):
+    """Whether a RuntimeError says so, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _fused(optim, conf, parameters):
+    """On a GPU one kernel moves all parameters, if the optimiser has one and the configuration does not say."""
+    accepted = inspect.signature(getattr(torch.optim, optim, dict)).parameters if optim in torch.optim.__all__ else ()
+    chosen = {"fused", "foreach"} & set(conf)
+    possible = "fused" in accepted and bool(parameters) and all(p.is_cuda and p.is_floating_point() for p in parameters)
+    return {"fused": True} if possible and not chosen else {}
