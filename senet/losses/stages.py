@@ -23,6 +23,8 @@ class Stages(nn.Module):
         require_weights("loss_conf.weights", weights)
         self.loss, self.weights = config.build("losses", loss, loss_conf, option="loss_conf.loss"), weights
         self.domain, self.needs = self.loss.domain, self.loss.needs
+        if hasattr(self.loss, "weigh"):
+            self.weigh = self.loss.weigh
 
     def forward(self, stages: list[Tensor], refs: dict[str, Tensor], lengths: Tensor):
         """Args: stages and refs as the inner loss takes them. Returns: loss, the last stage's terms and each loss."""

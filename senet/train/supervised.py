@@ -35,9 +35,7 @@ class Supervised:
 
     passes = 1
 
-    def __init__(
-        self, model, loss, *, ema_decay=0.0, precision="fp32", compile=False, checkpointing=False, **update
-    ):
+    def __init__(self, model, loss, *, ema_decay=0.0, precision="fp32", compile=False, checkpointing=False, **update):
         self.model, self.loss = model, loss
         self.weights = Weights(model, ema_decay)
         self.updater = Updater(model.parameters(), networks=[model], precision=precision, **update)

@@ -11,6 +11,7 @@ process does in n parts; it differs from that of the whole batch.
 import inspect
 import logging
 
+import numpy as np
 import torch
 
 from senet import config
@@ -19,9 +20,6 @@ from senet.train.distributed import Group
 from senet.train.precision import ROUNDED, Scaler
 
 log = logging.getLogger(__name__)
-
-# Distances of random seeds: between items of a batch, and between the updates of a step. Steps are 1 apart.
-_ITEM, _UPDATE = 2**34, 2**58
 
 
 class Updater:
@@ -106,7 +104,7 @@ class Updater:
             values = self.group.mean_gradients(self.parameters, values, weight)
             self.group.share_buffers(self.networks)
         if self._divided(batch):
-            torch.manual_seed(seed + _UPDATE)  # the same for what follows, whoever computed the last part
+            torch.manual_seed(_seed(seed, 0))  # the same for what follows, whoever computed the last part
         if self.scaler:
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scaler.scale)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.grad_clip or float("inf"))
@@ -190,7 +188,7 @@ class Updater:
         for k in range(parts):
             part = share(rows, k, parts)
             if divided:
-                torch.manual_seed(seed + (first + part.start + 1) * _ITEM)
+                torch.manual_seed(_seed(seed, 1 + first + part.start))
             loss, values = compute(rows_of(batch, part))
             portion = (part.stop - part.start if weights is None else weights[part].sum()) / total
             (loss * portion * self.scaler.scale if self.scaler else loss * portion).backward()
@@ -247,6 +245,11 @@ def rows_of(batch, part):
         k: v[part] if isinstance(v, list) or (torch.is_tensor(v) and v.dim() and len(v) == rows) else v
         for k, v in batch.items()
     }
+
+
+def _seed(seed, place):
+    """32 bits, as torch's generator on the CPU takes no more of a seed."""
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
 def is_out_of_memory(error):
