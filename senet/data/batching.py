@@ -32,16 +32,19 @@ class BatchOrder:
             self._cached = epoch, self._order(epoch)
         return self._cached[1]
 
-    def members(self, epoch, i):
-        """Yield (own, index): first the members of batch ``i``, then (own False) replacements for unreadable ones.
+    def candidates(self, epoch, i, row):
+        """Yield indices: that of a row of batch ``i``, then its replacements, for where it cannot be read.
 
-        Replacements are what follows in the order of the epoch, going round once at its end.
+        Those are what has the same row in the batches that follow, going on at the beginning of the epoch: nothing else
+        about this batch has to be known.
         """
         order = self(epoch)
-        first = i * self.batch_size
-        stop = min(first + self.batch_size, len(order))
-        for position in range(first, first + len(order)):
-            yield position < stop, int(order[position % len(order)])
+        for k in range(len(order)):
+            yield int(order[(i * self.batch_size + row + k * self.batch_size) % len(order)])
+
+    def batch(self, epoch, i):
+        """The utterances of batch ``i``, int64 (B,)."""
+        return self(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
 
     def size(self, i):
         """Number of utterances in batch ``i``."""
@@ -60,3 +63,8 @@ class BatchOrder:
             batches = order[:full].reshape(-1, self.batch_size)
             order[:full] = batches[rng.permutation(len(batches))].reshape(-1)
         return order
+
+
+def part_of(rows, k, n):
+    """The k-th of n parts of so many rows, as even as can be, the first not smaller than the others: a slice."""
+    return slice(-(-rows * k // n), -(-rows * (k + 1) // n))

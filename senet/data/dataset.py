@@ -11,7 +11,7 @@ from torch import Generator, cuda, from_numpy
 from torch.utils.data import DataLoader, Dataset
 
 from senet.data.audio import AudioError
-from senet.data.batching import BatchOrder
+from senet.data.batching import BatchOrder, part_of
 from senet.data.datadir import DataDir
 from senet.data.items import Spectra, Waveforms, Windows
 from senet.errors import UserError
@@ -91,45 +91,50 @@ class Stream(Dataset):
         return batch
 
     def __getitem__(self, position):
-        epoch, i = position
-        items, skipped = [], 0
+        epoch, i, *share = position  # share: rank, world
+        rank, world = share or (0, 1)
+        items, skipped, first, longest = [], 0, 0, 0
         for order in self._orders:
-            skipped += self._read(order, epoch, i, items)
-        arrays = self.items.collate(items)
-        return {"ids": [item.id for item in items], **{k: from_numpy(v) for k, v in arrays.items()}, "skipped": skipped}
+            rows = part_of(order.size(i), rank, world)
+            first = rows.start
+            for row in range(rows.start, rows.stop):
+                skipped += self._read(order, epoch, i, row, items)
+            if world > 1 and self.items.crop is None:  # padded as the others' shares are
+                longest = max(longest, *self.items.num_samples[order.batch(epoch, i)].tolist())
+        if not items:
+            return {"ids": [], "first": first, "lengths": from_numpy(np.zeros(0, np.int64)), "skipped": 0}
+        arrays = self.items.collate(items, longest)
+        batch = {"ids": [item.id for item in items], **{k: from_numpy(v) for k, v in arrays.items()}}
+        return batch | {"skipped": skipped} | ({"first": first} if world > 1 else {})
 
-    def _read(self, order, epoch, i, items):
-        """Append those of batch ``i`` of an order to ``items``; return how many were replaced."""
-        skipped, full = 0, len(items) + order.size(i)
-        for own, index in order.members(epoch, i):
+    def _read(self, order, epoch, i, row, items):
+        """Append a row of batch ``i`` of an order to ``items``; return whether it was replaced."""
+        for k, index in enumerate(order.candidates(epoch, i, row)):
             try:
-                more = () if own else (i + 1,)
+                more = (i + 1,) if k else ()
                 items.append(self.items.read(index, self._rng(epoch, index, order.stream, *more)))
+                return k > 0
             except AudioError as error:
-                skipped += own
                 self._report(self.items.key(index), error)
-            if len(items) == full:
-                return skipped
         raise self._too_few()
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
         """Yield the batches of an epoch in order, read ahead by worker processes.
 
         Args:
-            start: the first batch to give, counted over all ranks.
+            start: the first batch to give.
             num_workers: processes that read; 0 reads in this one.
-            rank, world: give only batches ``start + rank``, ``start + rank + world``, ...; with ``shuffle`` every rank
-                gets as many, so up to ``world - 1`` batches at the end of the epoch are left out.
+            rank, world: give of each batch the items of this rank alone, and ``first``, the number of the first of
+                them in the batch (of each pass). Shares are as even as can be; that of a short last batch may be empty,
+                though never that of rank 0.
         """
-        stop = self.num_batches(epoch)
-        if self.shuffle:
-            stop -= (stop - start) % world
+        share = (rank, world) if world > 1 else ()
         for order in self._orders:
             order(epoch)  # computed here, so that forked workers share it
         loader = DataLoader(
             _Guarded(self),
             batch_size=None,
-            sampler=[(epoch, i) for i in range(start + rank, stop, world)],
+            sampler=[(epoch, i, *share) for i in range(start, self.num_batches(epoch))],
             num_workers=num_workers,
             pin_memory=cuda.is_initialized(),
             worker_init_fn=ignore_stop,  # torch's own answer to SIGTERM fails the training, which is about to save

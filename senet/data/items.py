@@ -5,7 +5,8 @@ Items of any kind (``senet.data.online`` has another) offer
     key(i): what to call item i in messages;
     read(i, rng): an ``Item``; chance is drawn from the numpy Generator ``rng``; AudioError for a file that cannot be
         used;
-    collate(items): name -> array, with ``lengths``: a batch of B.
+    crop: samples of each item, or None where they differ;
+    collate(items, longest=0): name -> array, with ``lengths``: a batch of B, padded to ``longest`` samples at least.
 
 Only positions of lines and lengths are held in memory, 8 bytes each per utterance and file; an utterance is read when
 it is asked for, and of a long one only the part that is used.
@@ -79,10 +80,10 @@ class Waveforms:
         """``read`` of a given part."""
         return Item({name: self._part(name, i, start, length) for name in self.scps}, length, self.key(i))
 
-    def collate(self, items):
+    def collate(self, items, longest=0):
         """What ``read`` gave for B utterances -> name -> float32 (B, N), zero-padded, and lengths (B,) in samples."""
         lengths = np.array([item.length for item in items])
-        shape = len(items), self.crop or lengths.max()
+        shape = len(items), self.crop or max(lengths.max(), longest)
         batch = {name: np.zeros(shape, np.float32) for name in items[0].signals}
         for row, item in enumerate(items):
             for name, signal in item.signals.items():
@@ -116,7 +117,7 @@ class Windows:
     def __init__(self, waveforms, hop):
         size = waveforms.crop
         counts = np.maximum((waveforms.num_samples - size) // hop + 1, 0)
-        self.waveforms, self.hop, self._ends = waveforms, hop, np.cumsum(counts)
+        self.waveforms, self.hop, self.crop, self._ends = waveforms, hop, size, np.cumsum(counts)
         self.num_samples = np.broadcast_to(np.int64(size), self._ends[-1:].sum())
         self.num_without = int((counts == 0).sum())
         self.collate = waveforms.collate
@@ -170,6 +171,7 @@ class Spectra:
             for problem in key_differences(scp, data.noisy):
                 raise UserError(str(problem))
         self._stft = STFT(**{name: config[name] for name in STFT().options})
+        self.crop = crop
         self._crop_frames = None if crop is None else self._stft.num_frames(crop)
 
     def key(self, i):
@@ -189,13 +191,13 @@ class Spectra:
                 raise AudioError(f"{scp.value(i)}: has values that are not finite (NaN or infinity)", "nan")
         return Item(rows, length, self.key(i))
 
-    def collate(self, items):
+    def collate(self, items, longest=0):
         """As ``Waveforms.collate``: name -> complex64 (B, F, T), lengths (B,) in samples, frame_lengths (B,)."""
         lengths = np.array([item.length for item in items])
         frame_lengths = self._stft.num_frames(lengths)
         bins = self._stft.num_bins
         # Frame after frame in memory, which is how torch.stft lays its result out too.
-        shape = len(items), self._crop_frames or frame_lengths.max(), bins
+        shape = len(items), self._crop_frames or max(frame_lengths.max(), self._stft.num_frames(longest)), bins
         batch = {name: np.zeros(shape, np.complex64) for name in items[0].signals}
         for b, item in enumerate(items):
             for name, rows in item.signals.items():

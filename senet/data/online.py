@@ -46,12 +46,14 @@ class Mixtures(Stream):
         super().__init__(name, items, **options)
 
     def finish(self, batch):
+        if not batch["ids"]:
+            return batch
         finished = self.items.finish(batch)
         return self._without_silent(finished) if isinstance(self.items, _Parts) else finished
 
     def _without_silent(self, batch):
         """``bad_audio`` for mixtures that only mixing shows to be silent: by then there is no next item to take the
-        place of one, so the next of the batch does, which is then there twice."""
+        place of one, so the next of the batch (of a process's share of it) does, which is then there twice."""
         silent = batch["noisy"].isnan().any(1).tolist()
         if not any(silent):
             return batch
@@ -63,7 +65,7 @@ class Mixtures(Stream):
             raise self._too_few()
         rows = [next((k for k in sound if k >= row), sound[0]) for row in range(len(silent))]
         taken = {name: batch[name][rows] for name in ("lengths", *SIGNALS)}
-        return taken | {"ids": [batch["ids"][row] for row in rows], "skipped": batch["skipped"] + sum(silent)}
+        return batch | taken | {"ids": [batch["ids"][row] for row in rows], "skipped": batch["skipped"] + sum(silent)}
 
 
 class _Mixed:
@@ -87,7 +89,7 @@ class _Mixed:
         line = lines[i % len(lines)]  # of the SNRs that share a draw, one
         return line, *draw_crop(rng, line.num_samples, self.crop)
 
-    def collate(self, items):
+    def collate(self, items, longest=0):
         """mixed: int16 (3, B, N) of noisy, clean, noise, zero-padded; lengths (B,)."""
         lengths = np.array([item.length for item in items])
         mixed = np.empty((3, len(items), self.crop or lengths.max()), np.int16)
@@ -117,7 +119,7 @@ class _Parts(_Mixed):
             numbers["early"] = len(early_part(rir, self.mixer.speech.sample_rate))
         return Item(signals | numbers, length, line.utt)
 
-    def collate(self, items):
+    def collate(self, items, longest=0):
         """speech, noise (B, N), rir (B, M or 0): float32, zero-padded; levels float64 (B, 2); int64 (B,): total, start,
         lengths in samples, early: samples of the RIR's early part, 0 for no RIR."""
         parts = [item.signals for item in items]
@@ -144,7 +146,8 @@ class _Parts(_Mixed):
 
 
 def _finished(batch, signals):
-    return {name: batch[name] for name in ("ids", "lengths", "skipped")} | dict(zip(SIGNALS, signals, strict=True))
+    kept = {name: batch[name] for name in ("ids", "lengths", "skipped", "first") if name in batch}
+    return kept | dict(zip(SIGNALS, signals, strict=True))
 
 
 def _padded(rows):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from senet import config
+from senet.data.batching import part_of
 from senet.errors import UserError, require_choice
 from senet.train.distributed import Group
 from senet.train.precision import ROUNDED, Scaler
@@ -186,7 +187,7 @@ class Updater:
         total = rows if weights is None else weights.sum()
         parts, divided = -(-rows // min(rows, self.micro_batch or rows)) if rows else 0, self._divided(batch)
         for k in range(parts):
-            part = share(rows, k, parts)
+            part = part_of(rows, k, parts)
             if divided:
                 torch.manual_seed(_seed(seed, 1 + first + part.start))
             loss, values = compute(rows_of(batch, part))
@@ -229,11 +230,6 @@ class Updater:
 def _require_finite(what, value):
     if not torch.isfinite(value):
         raise FloatingPointError(f"{what} is {value.item()}")
-
-
-def share(rows, k, n):
-    """The k-th of n parts of so many rows, as even as can be, the first not smaller than the others: a slice."""
-    return slice(-(-rows * k // n), -(-rows * (k + 1) // n))
 
 
 def rows_of(batch, part):

@@ -41,19 +41,31 @@ def test_any_number_of_workers_gives_the_same_batches(packed, options):
         assert same_stream(batches.loader(2, num_workers=num_workers), alone)
 
 
-def test_ranks_together_give_the_batches_of_one(packed):
-    batches = make(packed, batch_size=6)
+@pytest.mark.parametrize("options", [{}, {"crop_seconds": None}, {"passes": 2}, {"bad_audio": "skip"}])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_together_give_the_batches_of_one(packed, options, world):
+    """Rows, their places, padding and replacements; the last batch, of 4, has nothing for the last of five ranks."""
+    lengths = read_table(packed / "utt2num_samples")
+    if "bad_audio" in options:
+        for utt in list(lengths)[4:7]:
+            put(packed, utt, samples=np.zeros(int(lengths[utt])))
+    batches, passes = make(packed, **options), options.get("passes", 1)
     whole = list(batches.loader(1))
-    ranks = [list(batches.loader(1, rank=rank, world=2)) for rank in (0, 1)]
-    assert same_stream([batch for pair in zip(*ranks, strict=True) for batch in pair], whole)
-
-
-def test_each_rank_trains_on_as_many_batches(packed):
-    batches = make(packed)  # five batches
-    assert [len(list(batches.loader(0, rank=rank, world=2))) for rank in (0, 1)] == [2, 2]
-    assert [len(list(batches.loader(0, start=2, rank=rank, world=2))) for rank in (0, 1)] == [1, 1]
-    valid = make(packed, shuffle=False)
-    assert [len(list(valid.loader(0, rank=rank, world=2))) for rank in (0, 1)] == [3, 2]
+    ranks = [list(batches.loader(1, rank=rank, world=world)) for rank in range(world)]
+    assert len(whole[-1]["ids"]) == 4 * passes
+    for shares, batch in zip(zip(*ranks, strict=True), whole, strict=True):
+        assert [len(share["ids"]) for share in shares][:1] >= [1]
+        size = len(batch["ids"]) // passes
+        for share in shares:
+            own = len(share["ids"]) // passes
+            for k in range(passes):
+                rows = slice(k * size + share["first"], k * size + share["first"] + own)
+                mine = slice(k * own, (k + 1) * own)
+                assert share["ids"][mine] == batch["ids"][rows]
+                if own:
+                    assert all(torch.equal(share[n][mine], batch[n][rows]) for n in ("noisy", "clean", "lengths"))
+        assert sum(len(share["ids"]) for share in shares) == len(batch["ids"])
+        assert sum(share["skipped"] for share in shares) == batch["skipped"]
 
 
 @pytest.mark.parametrize("start", [1, 4])
@@ -361,7 +373,7 @@ def test_a_bad_utterance_is_counted_in_its_own_batch_only(packed):
         put(packed, utt, samples=np.zeros(int(lengths[utt])))
     loaded = list(make(packed, bad_audio="skip", shuffle=False).loader(0))
     assert [batch["skipped"] for batch in loaded] == [1, 1, 0, 0, 0]
-    assert loaded[0]["ids"] == list(lengths)[:4] + list(lengths)[6:7]
+    assert loaded[0]["ids"] == list(lengths)[:4] + list(lengths)[9:10]
 
 
 def test_an_error_in_a_worker_is_the_message_alone(packed):

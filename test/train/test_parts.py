@@ -7,6 +7,7 @@ import torch
 from test_supervised import audio_batch
 from toys import WINDOW, SquaredError, TinyNet, ToyBatches, adversarial, supervised
 
+from senet.data.batching import part_of
 from senet.errors import UserError
 from senet.losses.resynthesis import Hybrid, PlainSpectrum
 from senet.losses.spectral import CompressedSpectrum, RIMagnitude
@@ -14,7 +15,7 @@ from senet.losses.stages import Progressive, Stages
 from senet.losses.waveform import L1, SISDR
 from senet.models.lowlatency import LowLatencyNet
 from senet.train.supervised import Supervised
-from senet.train.updater import rows_of, share
+from senet.train.updater import rows_of
 
 LOSSES = [
     SISDR(),
@@ -113,7 +114,7 @@ def test_chance_is_drawn_for_each_part_by_its_place_in_the_batch():
     ("rows", "n", "sizes"), [(5, 2, [3, 2]), (4, 4, [1] * 4), (1, 3, [1, 0, 0]), (7, 3, [3, 2, 2])]
 )
 def test_parts_are_even_and_the_first_has_most(rows, n, sizes):
-    slices = [share(rows, k, n) for k in range(n)]
+    slices = [part_of(rows, k, n) for k in range(n)]
     assert [s.stop - s.start for s in slices] == sizes
     assert [row for s in slices for row in range(s.start, s.stop)] == list(range(rows))
 
