@@ -50,7 +50,19 @@ def get_parser():
     )
     data.add_argument("--valid", required=True, metavar="DIR", help="data directory to validate on, whole utterances")
     data.add_argument("--feats_type", choices=["raw", "stft"], default="raw", help="audio, or stored spectra")
-    data.add_argument("--batch_size", type=int, default=8, help="utterances (or parts of them) per update")
+    data.add_argument(
+        "--batch_size",
+        type=int,
+        default=8,
+        help="utterances (or parts of them) per update, of all processes together: each computes its share",
+    )
+    data.add_argument(
+        "--micro_batch",
+        type=config.optional(int),
+        default=None,
+        help="of these, how many are computed at a time: the update is that of the whole batch, for less memory (batch "
+        "norm takes its statistics of the part); null: all",
+    )
     data.add_argument(
         "--crop_seconds",
         type=config.optional(float),
@@ -150,8 +162,42 @@ def get_parser():
         default=3,
         help="validation utterances to hear and see there, always the same, enhanced at each validation",
     )
-    how.add_argument("--ngpu", type=int, default=0, help="GPUs: 0 or 1")
-    how.add_argument("--num_threads", type=int, default=None, help="CPU threads; null: all cores")
+    how.add_argument(
+        "--ngpu",
+        type=int,
+        default=0,
+        help="GPUs of each machine, with a process each: started here where they are on one, else by srun (se.sh "
+        "--num_nodes) or torchrun; 0: the CPU",
+    )
+    how.add_argument(
+        "--join_seconds", type=int, default=300, help="how long processes wait for each other before the first step"
+    )
+    how.add_argument(
+        "--num_threads",
+        type=int,
+        default=None,
+        help="CPU threads of all processes of a machine; null: all cores",
+    )
+    how.add_argument(
+        "--precision",
+        choices=["fp32", "tf32", "bf16", "fp16"],
+        default="fp32",
+        help="of matrices and convolutions in training; the STFT, complex numbers and losses stay fp32",
+    )
+    how.add_argument(
+        "--compile", action="store_true", help="compile the networks by torch.compile; the first steps take minutes"
+    )
+    how.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="keep less of each layer for the gradient, and compute it again: less memory, more time",
+    )
+    how.add_argument(
+        "--oom",
+        choices=["retry", "stop"],
+        default="retry",
+        help="out of memory: go on with half the micro_batch, from the same step, or stop",
+    )
     how.add_argument(
         "--dry_run", action="store_true", help="only check the options and say the disk that checkpoints need"
     )
@@ -167,13 +213,38 @@ def main(argv=None):
     setup_logging()
     with on_stop(leave):
         defaults = resolve_options(args, parser)
+        from senet.train.distributed import connected, find_place
+
+        place = find_place()
+        device = choose_device(args, place)
         if dry_run:
-            choose_device(args)
             number, size = kept_checkpoints(args)
             print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
-            return
-        with Lock(args.expdir):
-            train(args, defaults, argv)
+            return None
+        if args.ngpu > 1 and place.world == 1:
+            from senet.train.launch import launch
+
+            return launch([sys.executable, "-m", "senet.bin.train", *argv], args.ngpu)
+        with connected(place, device.type, args.join_seconds) as group, contextlib.ExitStack() as stack:
+            if place.rank:
+                tell_rank(place)
+            try:
+                train(args, defaults, argv, device, group, stack)
+            except Exception as error:
+                if place.rank:
+                    log.error("%s", error, exc_info=not isinstance(error, UserError))
+                raise
+    return None
+
+
+def tell_rank(place):
+    """Other ranks than 0, which would say the same, say what is wrong, and who they are."""
+    from senet.train.distributed import name_of
+
+    handler = logging.getLogger().handlers[0]
+    handler.setLevel(logging.WARNING)
+    form = handler.formatter
+    handler.setFormatter(logging.Formatter(f"{form._fmt} [{name_of(place)}]", form.datefmt))
 
 
 def leave(number):
@@ -182,28 +253,58 @@ def leave(number):
     raise SystemExit(AGAIN)
 
 
-def train(args, defaults, argv):
+def train(args, defaults, argv, device, group, stack):
+    """Args: stack: an ExitStack, for what is held until training ends."""
+    experiment, facts = group.agree(lambda: open_experiment(args, defaults, argv, stack, group.rank))
+    trainer = group.agree(lambda: build_trainer(args, device, group, experiment, facts))
+    if trainer is None:
+        return
+    try:
+        trainer.fit()
+    except BaseException:
+        with contextlib.suppress(UserError):  # why it ended comes first, such as a disk that is full
+            write_progress(experiment, trainer)
+        raise
+    write_progress(experiment, trainer)
+
+
+def open_experiment(args, defaults, argv, stack, rank):
+    """(the experiment or, but for rank 0, None; what its record says of the model)."""
     import torch
 
     from senet.train.experiment import Experiment
-    from senet.train.trainer import Trainer
 
-    device = choose_device(args)
+    if rank:
+        log_to_file(Path(args.expdir) / "train.log")
+        return None, {}
+    stack.enter_context(Lock(args.expdir))
     experiment = Experiment(args.expdir, vars(args), defaults, argv)
     log_to_file(experiment.expdir / "train.log")
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         log.info("Slurm runs this job again, restart %s", os.environ["SLURM_RESTART_COUNT"])
+    return experiment, {"macs_per_second": count_macs(args), "threads": torch.get_num_threads()}
+
+
+def build_trainer(args, device, group, experiment, facts):
+    """The trainer; None for a model without parameters."""
+    import torch
+
+    from senet.train.trainer import Trainer
+
     model = build_model(args, device)
     parameters = sum(p.numel() for p in model.parameters())
-    facts = {"parameters": parameters, "macs_per_second": count_macs(args), "threads": torch.get_num_threads()}
+    facts = {"parameters": parameters, **facts}
     if not any(p.requires_grad for p in model.parameters()):
-        keep_untrained(args, model)
-        experiment.write_record(**facts)
-        return
-    objective = build_objective(args, model, device)
+        if not group.rank:
+            keep_untrained(args, model)
+            experiment.write_record(**facts)
+        return None
+    objective = build_objective(args, model, device, group)
     train, valid = open_data(args, model, objective.passes)
     require_shared_memory(args, train, valid)
     require_schedule(args, train.num_batches())
+    if args.batch_size < group.world:
+        raise UserError(f"--batch_size {args.batch_size}: {group.world} processes share each batch; use at least that")
     trainer = Trainer(
         objective,
         train,
@@ -221,36 +322,43 @@ def train(args, defaults, argv):
         max_nonfinite=args.max_nonfinite,
         seed=args.seed,
         num_workers=args.num_workers,
-        board=open_board(args),
+        board=None if group.rank else open_board(args),
+        group=group,
     )
-    experiment.write_record(**facts)
+    if not group.rank:
+        experiment.write_record(**facts, processes=group.world, hosts=group.hosts)
     log.info(
-        "%s: %s, %s parameters; %d %ss in %d batches; %s, %d threads",
+        "%s: %s, %s parameters; %d %ss in %d batches; %s, %s, %d threads%s",
         args.expdir, args.model, f"{parameters:,}", len(train.items.num_samples), train.unit, train.num_batches(),
-        device, torch.get_num_threads(),
+        device, args.precision, torch.get_num_threads(),
+        f"; rank 0 of {group.world} on {', '.join(dict.fromkeys(group.hosts))}" if group.world > 1 else "",
     )  # fmt: skip
-    try:
-        trainer.fit()
-    except BaseException:
-        with contextlib.suppress(UserError):  # why it ended comes first, such as a disk that is full
-            write_progress(experiment, trainer)
-        raise
-    write_progress(experiment, trainer)
+    return trainer
 
 
 def write_progress(experiment, trainer):
-    if trainer.step:  # not when what was there could not be continued
+    if experiment and trainer.step:  # not when what was there could not be continued
         experiment.write_record(
             training_seconds=round(trainer.seconds, 1),
             updates=trainer.step - trainer.nonfinite,
             epochs=trainer.epoch,
             validation_loss=trainer.best_score if math.isfinite(trainer.best_score) else None,
+            micro_batch=trainer.objective.updater.micro_batch,
         )
 
 
 def resolve_options(args, parser):
     """Fill in what depends on classes or on the machine, so that config.yaml says everything; return the defaults."""
-    smallest = {"batch_size": 1, "max_epoch": 1, "log_every": 1, "max_nonfinite": 1, "seed": 0, "tensorboard_audio": 0}
+    smallest = {
+        "ngpu": 0,
+        "batch_size": 1,
+        "max_epoch": 1,
+        "log_every": 1,
+        "max_nonfinite": 1,
+        "seed": 0,
+        "tensorboard_audio": 0,
+        "join_seconds": 1,
+    }
     for name, least in smallest.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}")
@@ -354,26 +462,36 @@ def tensor_bytes(value):
     return getattr(value, "nbytes", 0)
 
 
-def choose_device(args):
+def choose_device(args, place=None):
+    """The device of this process; ``place`` is that among several."""
     import torch
 
     from senet.train.experiment import available_cores
+    from senet.train.precision import set_precision
 
-    # Jobs run with OMP_NUM_THREADS=1, one per core; training is a single process that takes them all.
-    torch.set_num_threads(args.num_threads or available_cores())
+    # Jobs run with OMP_NUM_THREADS=1, one per core; training takes them all.
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    torch.set_num_threads(max(1, (args.num_threads or available_cores()) // beside))
     torch.manual_seed(args.seed)
+    set_precision(args.precision)
     found = torch.cuda.device_count()
     if args.ngpu > found:
         seen = f"sees only {found} GPU{'s' * (found > 1)}" if found else "sees no GPU"
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         raise UserError(
-            f"--ngpu {args.ngpu}: torch {torch.__version__} {seen} here{hidden}; use --ngpu {min(found, 1)} or see "
-            "nvidia-smi"
+            f"--ngpu {args.ngpu}: torch {torch.__version__} {seen} here{hidden}; use --ngpu {found} or see nvidia-smi"
         )
-    if args.ngpu not in (0, 1):
-        raise UserError(f"--ngpu {args.ngpu}: a training runs on one GPU; use --ngpu 1")
-    return torch.device("cuda" if args.ngpu else "cpu")
+    if not args.ngpu:
+        return torch.device("cpu")
+    local_rank = place.local_rank if place else 0
+    if local_rank >= args.ngpu:
+        raise UserError(
+            f"--ngpu {args.ngpu}: this is process {local_rank + 1} of its machine; start one for each GPU, or raise "
+            "--ngpu"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 SHARED_MEMORY = Path("/dev/shm")  # where the processes that read leave their batches
@@ -539,7 +657,7 @@ def objective_class(args):
     return "train", f"{args.objective}.{args.objective.title()}"
 
 
-def build_objective(args, model, device):
+def build_objective(args, model, device, group=None):
     if args.loss is None:
         raise UserError(
             f"loss: not given, and {args.model} has parameters to train; name a module.Class of senet.losses"
@@ -557,6 +675,12 @@ def build_objective(args, model, device):
         warmup_steps=args.warmup_steps,
         grad_clip=args.grad_clip,
         ema_decay=args.ema_decay,
+        micro_batch=args.micro_batch,
+        oom=args.oom,
+        precision=args.precision,
+        compile=args.compile and device != "meta",
+        checkpointing=args.checkpointing,
+        group=group,
     )
 
 

@@ -214,6 +214,21 @@ class Group:
         dist.all_gather_object(values, value, group=self._control)
         return values
 
+    def agree(self, prepare):
+        """``prepare()`` on each process, or a UserError on all where one had an error."""
+        error = None
+        try:
+            found = prepare()
+        except Exception as raised:
+            error = raised
+        told = self.gather(None if error is None else f"{type(error).__name__}: {error}".removeprefix("UserError: "))
+        if error is not None:
+            raise error
+        for rank, problem in enumerate(told):
+            if problem:
+                raise UserError(f"rank {rank} on {self.hosts[rank]}: {problem}")
+        return found
+
     def barrier(self):
         """Wait for all."""
         self.gather(None)

@@ -21,7 +21,8 @@ from senet.provenance import cpu_name, git_state, versions
 # Data may move as well: what counts is its fingerprint.
 CHANGEABLE = {
     "config", "expdir", "train", "valid", "data", "bad_audio", "mix_device", "max_epoch", "max_steps", "patience",
-    "ngpu", "num_threads", "num_workers", "log_every", "save_every", "keep_best", "keep_last",
+    "ngpu", "join_seconds", "micro_batch", "oom", "compile", "checkpointing",
+    "num_threads", "num_workers", "log_every", "save_every", "keep_best", "keep_last",
     "max_nonfinite", "tensorboard", "tensorboard_audio",
 }  # fmt: skip
 

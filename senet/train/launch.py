@@ -18,7 +18,7 @@ from senet.signals import AGAIN, on_stop
 
 log = logging.getLogger(__name__)
 
-GRACE = 20.0  # seconds for the others to end by themselves, and again after SIGTERM, when one has failed
+GRACE = 10.0  # seconds for the others to end by themselves, and again after SIGTERM, when one has failed
 
 
 def launch(command, n, grace=GRACE):
@@ -32,7 +32,8 @@ def launch(command, n, grace=GRACE):
     processes = []
     with on_stop(lambda number: _send(processes, number)):
         for rank in range(n):
-            place = {"RANK": rank, "WORLD_SIZE": n, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            place = {"RANK": rank, "WORLD_SIZE": n, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": n}
+            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             # A session of its own: Ctrl-C of a terminal comes from here, once.
             environ = os.environ | {name: str(value) for name, value in place.items()}
             processes.append(

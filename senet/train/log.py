@@ -70,6 +70,28 @@ class TrainLog:
             self.board.close()
 
 
+class Silent:
+    """In place of ``TrainLog`` in processes that write nothing."""
+
+    lines = 0
+
+    def __enter__(self):
+        self.status = self
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def write(self, record):
+        pass
+
+    def listen(self, model, step):
+        pass
+
+    def beat(self):
+        pass
+
+
 def _last_records(lines):
     """Of the lines of train.jsonl, the last of training, then all of validation."""
     train = next((line for line in reversed(lines) if '"event": "train"' in line[:40]), None)
@@ -81,6 +103,16 @@ class Mean:
 
     def __init__(self, sums=None, weight=0):
         self.sums, self.weight = dict(sums or {}), weight
+
+    @classmethod
+    def of(cls, states):
+        """Of all that went into several means, given by their ``state_dict``."""
+        found = cls()
+        for state in states:
+            for name, value in state["sums"].items():
+                found.sums[name] = found.sums.get(name, 0.0) + value
+            found.weight += state["weight"]
+        return found
 
     def add(self, values, weight=1):
         for name, value in values.items():

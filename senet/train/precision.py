@@ -25,7 +25,7 @@ def set_precision(precision):
 
 def rounding(function, device, precision):
     """``function(*tensors) -> list`` of tensors, computed in ``precision``, with float32 results."""
-    kind = torch.device(device).type
+    kind = "cuda" if torch.device(device).type == "cuda" else "cpu"
     dtype = ROUNDED[precision]
     if dtype is None:
         return function

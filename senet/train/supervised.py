@@ -3,7 +3,8 @@
 An objective is what the trainer drives. It owns the optimisers and offers
     step(batch) -> {name: scalar tensor or float}: one update; has "loss"; raises FloatingPointError when that is not
         finite, before the parameters are changed by it;
-    evaluate(batch) -> ({name: scalar}, weight): no update; has "loss", lower is better; weight counts utterances;
+    evaluate(batch) -> ({name: scalar}, weight): no update; has "loss", lower is better; by weight, means over batches
+        are means over all utterances;
     end_epoch(valid): after each epoch's validation, with its means;
     lr: the learning rate to show;
     passes: how many independently drawn batches, joined in one, a step takes (``senet.data.dataset``);
@@ -63,7 +64,8 @@ class Supervised:
     def evaluate(self, batch):
         model = self.weights.evaluated.eval()
         loss, parts = self._compare(model, model.stages if self.loss.domain == "waveform" else model.network, batch)
-        return {"loss": loss, **parts}, len(batch["ids"])
+        weigh = getattr(self.loss, "weigh", None)
+        return {"loss": loss, **parts}, weigh(self._lengths(batch)).sum().item() if weigh else len(batch["ids"])
 
     def end_epoch(self, valid):
         self.updater.end_epoch(valid["loss"])

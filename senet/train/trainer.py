@@ -18,7 +18,8 @@ import torch
 from senet import checkpoint
 from senet.errors import UserError
 from senet.signals import AGAIN, on_stop
-from senet.train.log import Mean, TrainLog, clock
+from senet.train.distributed import Group, is_lost
+from senet.train.log import Mean, Silent, TrainLog, clock
 from senet.train.status import note_finished
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Trainer:
         seed: of dropout and the like.
         num_workers: processes that read batches.
         board: makes a ``senet.train.board.Board`` of the step that is started from; None: no TensorBoard.
+        group: the processes that train together, each with its share of every batch; None: this one alone. Rank 0
+            writes; all decide the same, as they know the same losses and signals.
     """
 
     def __init__(
@@ -72,13 +75,14 @@ class Trainer:
         seed=0,
         num_workers=0,
         board=None,
+        group=None,
     ):
         self.objective, self.train, self.valid, self.expdir = objective, train, valid, Path(expdir)
         self.sample_rate, self.device, self.num_workers, self.seed = sample_rate, device, num_workers, seed
         self.max_epoch, self.max_steps, self.patience = max_epoch, max_steps, patience
         self.log_every, self.save_every = log_every, save_every
         self.keep_best, self.keep_last, self.max_nonfinite = keep_best, keep_last, max_nonfinite
-        self.board = board
+        self.board, self.group = board, group or Group()
         self.signal = None  # that came
         self.batch = None  # shape and ids of the present one
         # Where training is. All of this, and nothing else, is in a checkpoint beside the objective.
@@ -114,20 +118,22 @@ class Trainer:
 
     def _fit(self):
         lines = self._resume()
+        self._require_equal()
         if reason := self._finished():
             log.info("%s: nothing to do: %s", self.expdir, reason)
-            note_finished(self.expdir)
+            if not self.group.rank:
+                note_finished(self.expdir)
             return
         self.speed = _Speed(self.seconds)
-        with TrainLog(self.expdir, lines, self.step, self._progress, self.board) as self.log, on_stop(self._note):
+        writer = Silent() if self.group.rank else TrainLog(self.expdir, lines, self.step, self._progress, self.board)
+        with writer as self.log, on_stop(self._note):
             while not (reason := self._finished()):
                 self._run_epoch()
         log.info("finished after %s: %s; best validation loss %.6g", clock(self.seconds), reason, self.best_score)
 
     def _run_epoch(self):
         batches = self.train.num_batches(self.epoch)
-        loader = self.train.loader(self.epoch, start=self.position, num_workers=self.num_workers)
-        for batch in loader:
+        for batch in self._loader(self.train, self.epoch, self.position):
             if self._out_of_steps():
                 break
             self._train_step(batch)
@@ -156,32 +162,46 @@ class Trainer:
         try:
             values = self.objective.step(finished)
         except FloatingPointError as error:
-            self._skip(error, finished["ids"], buffers)
+            self._skip(error, sum(self.group.gather(finished["ids"]), []), buffers)
         else:
             self.nonfinite_row = 0
             self.interval.add(values)
             self.epoch_mean.add(values)
         self.step += 1
         self.position += 1
-        self.skipped += finished.get("skipped", 0)
-        self.speed.count(batch["lengths"].sum().item() / self.sample_rate)
+        skipped, samples = self._told(finished.get("skipped", 0), batch["lengths"].sum().item())
+        self.skipped += skipped
+        self.speed.count(samples / self.sample_rate)
         self.seconds = self.speed.seconds()
         self.log.status.beat()
 
     def _validate(self):
         mean = Mean()
-        for batch in self.valid.loader(0, num_workers=self.num_workers):
-            values, weight = self.objective.evaluate(self._to_device(batch, self.valid))
-            if not math.isfinite(values["loss"]):
-                raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
-            mean.add(values, weight)
+        for batch in self._loader(self.valid, 0):
+            if batch["ids"]:  # not in each process's share of a short batch
+                values, weight = self.objective.evaluate(self._to_device(batch, self.valid))
+                if not math.isfinite(values["loss"]):
+                    raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
+                mean.add(values, weight)
+            self._told()
             self.log.status.beat()
             if self.signal:
                 self._stop()
+        mean = Mean.of(self.group.gather(mean.state_dict()))
         if not mean.weight:
             raise UserError("the validation set has no utterances")
         self.seconds = self.speed.seconds()
         return mean.values()
+
+    def _loader(self, stream, epoch, start=0):
+        share = {"rank": self.group.rank, "world": self.group.world}
+        return stream.loader(epoch, start=start, num_workers=self.num_workers, **share)
+
+    def _told(self, *numbers):
+        """Sums of numbers over all processes, which also learn of a signal that one of them got."""
+        found = self.group.gather((self.signal, *numbers))
+        self.signal = next((number for number, *_ in found if number), None)
+        return [sum(column) for column in list(zip(*found, strict=True))[1:]]
 
     def _to_device(self, batch, stream):
         shapes = (tuple(v.shape) for v in batch.values() if torch.is_tensor(v) and v.dim() > 1)
@@ -244,6 +264,8 @@ class Trainer:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
             size = f" The batch, of shape {self.batch[0]}, is {' '.join(self.batch[1])}." if self.batch else ""
             return f"out of memory {where}: {_first_sentence(error)}.{size} Lower batch_size or crop_seconds"
+        if self.group.world > 1 and is_lost(error):
+            return f"another process of this training ended {where}, see what it said in train.log ({error})"
         if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
             return (
                 f"a process that reads data was killed {where}: {_first_sentence(error)}. Mostly that is for want of "
@@ -263,6 +285,8 @@ class Trainer:
     )  # fmt: skip
 
     def _save(self, score=None):
+        if self.group.rank:
+            return
         self.log.sync()
         state = {name: getattr(self, name) for name in self._STATE}
         state |= {"interval": self.interval.state_dict(), "epoch_mean": self.epoch_mean.state_dict()}
@@ -296,6 +320,17 @@ class Trainer:
         log.info("%s: %d epochs and %d steps are done", self.expdir, self.epoch, self.step)
         return trainer["log_lines"]
 
+    def _require_equal(self):
+        """Refuse to train with processes that stand elsewhere, such as where each machine has a disk of its own."""
+        weights = sum(p.detach().double().sum().item() for p in self.objective.model.parameters())
+        found = self.group.gather((self.step, weights))
+        if len(set(found)) > 1:
+            told = ", ".join(f"{step} on {host}" for (step, _), host in zip(found, self.group.hosts, strict=True))
+            raise UserError(
+                f"{self.expdir}: the processes do not have the same weights (steps: {told}); they need one folder that "
+                "all machines see, and the same code"
+            )
+
     def _note(self, number):
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt  # pressed again: without waiting for the step
@@ -303,6 +338,7 @@ class Trainer:
 
     def _stop(self):
         self._save()
+        self.group.barrier()  # who starts the processes may end those that others have left behind
         log.warning(
             "%s: saved at step %d and stopped; the same command continues from there", self.signal.name, self.step
         )

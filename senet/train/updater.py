@@ -104,7 +104,7 @@ class Updater:
         if self.group.world > 1:
             values = self.group.mean_gradients(self.parameters, values, weight)
             self.group.share_buffers(self.networks)
-        if self._divided(batch):
+        if self.group.world > 1 or self.micro_batch:
             torch.manual_seed(_seed(seed, 0))  # the same for what follows, whoever computed the last part
         if self.scaler:
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scaler.scale)
@@ -185,7 +185,10 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         rows, first, means = len(batch["ids"]), batch.get("first", 0), {}
         total = rows if weights is None else weights.sum()
-        parts, divided = -(-rows // min(rows, self.micro_batch or rows)) if rows else 0, self._divided(batch)
+        parts, divided = (
+            -(-rows // min(rows, self.micro_batch or rows)) if rows else 0,
+            self.group.world > 1 or self.micro_batch,
+        )
         for k in range(parts):
             part = part_of(rows, k, parts)
             if divided:
@@ -196,9 +199,6 @@ class Updater:
             for name, value in ({"loss": loss} | values).items():
                 means[name] = means.get(name, 0.0) + value.detach() * portion
         return means, total
-
-    def _divided(self, batch):
-        return self.group.world > 1 or 0 < (self.micro_batch or 0) < len(batch["ids"])
 
     def _buffers(self):
         """(buffer, copy) of all, where a step may have to be repeated."""

@@ -3,10 +3,12 @@
 import torch
 from torch import nn
 
+from senet.data.batching import part_of
 from senet.losses.waveform import L1
 from senet.models.segan import SEGAN
 from senet.train.adversarial import Adversarial
 from senet.train.supervised import Supervised
+from senet.train.updater import rows_of
 
 
 class TinyNet(nn.Module):
@@ -50,7 +52,9 @@ class ToyBatches:
 
     def loader(self, epoch, start=0, num_workers=0, rank=0, world=1):
         for i in range(start, self.num_batches(epoch)):
-            yield self[epoch, i]
+            rows = part_of(self.sizes[i], rank, world)
+            batch = rows_of(self[epoch, i], rows) | {"first": rows.start}
+            yield batch | ({"skipped": 0} if rank else {})
 
     def finish(self, batch):
         return batch

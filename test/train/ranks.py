@@ -1,0 +1,62 @@
+"""One process of a training, for test_ranks.py: ``ranks.py KIND EXPDIR MICRO_BATCH MAX_STEPS [EVENT]``."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from toys import WINDOW, ToyBatches, adversarial, supervised
+
+from senet.bin import setup_logging
+from senet.train.distributed import connected, find_place
+from senet.train.trainer import Trainer
+
+SIZES = [8, 8, 8, 7, 1]  # an uneven batch, and one that has nothing for the second process
+
+
+def objective(kind, **options):
+    if kind == "adversarial":
+        return adversarial(batches=1, **options)  # z, virtual batch norm
+    if kind == "plain":
+        made = supervised(**options)  # nothing depends on the parts
+        made.model.inner[1], made.model.inner[2] = torch.nn.LayerNorm(16, elementwise_affine=False), torch.nn.Identity()
+        return made
+    return supervised(ema_decay=0.5, **options)  # dropout, batch norm
+
+
+def main(kind, expdir, micro_batch, max_steps, event=""):
+    setup_logging()
+    torch.set_num_threads(1)
+    sizes = [8, 8, 8, 8, 8] if kind == "supervised" else SIZES  # batch norm does not take one item
+    length = WINDOW if kind == "adversarial" else 8
+    place = find_place()
+    with connected(place, "cpu", 120) as group:
+        torch.manual_seed(1)
+        made = objective(kind, micro_batch=int(micro_batch) or None, group=group)
+        train, valid = ToyBatches(sizes, length=length), ToyBatches([4, 3, 1], seed=99, length=length)
+        if event == "nan":
+            train.bad[0, 2] = float("nan")
+        step, count = made.step, 0
+
+        def disturbed(batch):
+            nonlocal count
+            count += 1
+            if count == 7 and place.rank == 1:
+                if event == "signal":
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                if event == "error":
+                    raise RuntimeError("a fault of rank 1")
+                if event == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return step(batch)
+
+        made.step = disturbed
+        options = {"max_epoch": 100, "max_steps": int(max_steps), "log_every": 5, "save_every": 10, "max_nonfinite": 2}
+        Trainer(made, train, valid, Path(expdir), sample_rate=100, group=group, **options).fit()
+        weights = [made.model.state_dict(), made.weights.evaluated.state_dict()]
+        torch.save(weights, Path(expdir) / f"rank{place.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
