@@ -33,7 +33,7 @@ def settle(given, names):
     first, last = (stage_number(given[name], names) for name in ("stage", "stop_stage"))
     if first > last:
         raise UserError(f"--stage {first} ({names[first]}) comes after --stop_stage {last} ({names[last]})")
-    for name in ("nj", "num_threads"):
+    for name in ("nj", "num_nodes", "num_threads"):
         if not re.fullmatch("[1-9][0-9]*", given[name]):
             raise UserError(f"--{name} '{given[name]}': a whole number from 1 upwards is needed")
     for name in ("ngpu", "num_workers", "score_checkpoints"):

@@ -19,7 +19,8 @@ skip_train=false       # stage 4
 skip_eval=false        # stages 5 to 7
 model=                 # an experiment of another recipe, to enhance with and score instead of training one
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
-ngpu=0                 # GPUs for training
+ngpu=0                 # GPUs for training, of each machine, with a process for each
+num_nodes=1            # machines for training, through a scheduler
 num_threads=$(getconf _NPROCESSORS_ONLN)  # CPU threads for training
 num_workers=           # processes that load training data; default: the training's, but 2 with --online true
 train_set=train
@@ -58,6 +59,7 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --nj $nj                          parallel jobs
   --ngpu $ngpu, --num_threads $num_threads, --num_workers ${num_workers:-N}     GPUs, CPU threads and data loading processes of the training;
                                   of the last by default 4 with a GPU, else 2 with --online true, else 0
+  --num_nodes $num_nodes                   machines of the training, each with --ngpu GPUs, through Slurm
   --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
   --sample_rate $sample_rate             Hz; 16k is understood, too
   --online $online                  mix the training set while training, by its config, instead of storing it
@@ -90,7 +92,7 @@ config_given=$(printf '%s\n' "$@" | grep -c -e '^--train[_-]config$') || true # 
 stage_py() { python3 -S "$SENET_ROOT/utils/stage.py" "$@"; } # -S: it starts in half the time
 disk_py() { python3 -S "$SENET_ROOT/utils/disk.py" "$@"; }
 
-given=(stage stop_stage skip_train nj ngpu num_threads num_workers train_set valid_set test_sets sample_rate online feats_type
+given=(stage stop_stage skip_train nj ngpu num_nodes num_threads num_workers train_set valid_set test_sets sample_rate online feats_type
   train_config tag model metrics expected score_checkpoints datadir dumpdir expdir num_clips results compare baseline skip_eval)
 settled=$(for name in "${given[@]}"; do printf '%s=%s\0' "$name" "${!name}"; done \
   | python3 -S "$SENET_ROOT/utils/options.py" "${names[@]}") || exit 1
@@ -334,7 +336,11 @@ check_noisy() { # the input scores as is published, or else nothing is trained o
 }
 check() { $dry_run || score --expected "$expected"; }
 train() {
-  local log=$exp/logdir/train.log online_words=() split code=0 command
+  local log=$exp/logdir/train.log online_words=() where=(--num-threads "$num_threads") split code=0 command
+  if [ "$num_nodes" -gt 1 ]; then # a task for each process
+    [[ $cuda_cmd != @(run|ssh).py* ]] || die "--num_nodes $num_nodes: '$cuda_cmd' runs a training on one machine; use SENET_CMD_BACKEND=slurm"
+    where=(--num-nodes "$num_nodes" --num-threads "$((num_threads > ngpu && ngpu > 0 ? num_threads / ngpu : num_threads))")
+  fi
   if $online; then
     split=$(stage_py mix_conf -- "$mix_args${clips:+ --num_clips $clips}") || return
     mapfile -t online_words <<< "--data"$'\n'"$datadir${split:+$'\n'$split}"
@@ -350,7 +356,7 @@ train() {
   rm -f "$log"
   log "log in $log"
   # shellcheck disable=SC2154
-  SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$log" "${command[@]}" &
+  SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" "${where[@]}" "$log" "${command[@]}" &
   child=$!
   script=false
   tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /d' & # shows how it goes

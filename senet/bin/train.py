@@ -470,7 +470,7 @@ def choose_device(args, place=None):
     from senet.train.precision import set_precision
 
     # Jobs run with OMP_NUM_THREADS=1, one per core; training takes them all.
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE") or (place and place.world > 1 and args.ngpu) or 1)
     torch.set_num_threads(max(1, (args.num_threads or available_cores()) // beside))
     torch.manual_seed(args.seed)
     set_precision(args.precision)

@@ -257,6 +257,24 @@ def test_several_nodes_get_a_process_each_and_a_warning_reaches_all(cluster):
     assert all(f"rank {i} of 2 at node1" in log and f"warned {i}" in log for i in (0, 1)), log
 
 
+def test_a_training_on_two_nodes_is_requeued_and_goes_on(cluster):
+    """One process on each, found by what srun says; a warning to them saves, and they are started again."""
+    if cluster.kind != "slurm":
+        pytest.skip("several nodes are Slurm's")
+    words = [sys.executable, ROOT / "test" / "train" / "ranks.py", "plain", cluster.work, "0", "20", "signal"]
+    cluster.environment = cluster.environment | {"MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+    process = cluster.start("-p", "pair", "--num-nodes", "2", "x.log", *map(str, words))
+    end = time.time() + 120
+    while not (cluster.work / "x.log").exists() or "saved at step 7" not in (cluster.work / "x.log").read_text():
+        assert time.time() < end and process.poll() is None, process.communicate()
+        time.sleep(0.5)
+    cluster.start_requeued(process)
+    assert process.wait(120) == 0, process.communicate()
+    assert "max_steps 20 is reached" in (cluster.work / "x.log").read_text()
+    assert (cluster.work / "rank0.pt").exists() and (cluster.work / "rank1.pt").exists()
+    cluster.is_empty()
+
+
 def run_recipe(environment, corpus, out):
     """egs/mini in a tiny size on ``corpus``; returns {what it made: content}, and the seconds it took."""
     words = ["--speech_dir", corpus / "speech", "--noise_dir", corpus / "noise", "--nj", "2", "--num_threads", "1"]

@@ -711,6 +711,7 @@ def test_an_interrupted_redo_goes_on_where_it_was(done):
         (["--nj", "0"], "--nj '0': a whole number from 1 upwards"),
         (["--nj", "abc"], "--nj 'abc'"),
         (["--ngpu", "one"], "--ngpu 'one'"),
+        (["--num_nodes", "0"], "--num_nodes '0': a whole number from 1 upwards"),
         (["--score_checkpoints", "all"], "--score_checkpoints 'all': a whole number"),
         (["--expdir", ""], "--expdir is empty"),
         (["--expdir", "-x"], "--expdir '-x'"),
