@@ -57,6 +57,12 @@ def get_parser():
         help="utterances (or parts of them) per update, of all processes together: each computes its share",
     )
     data.add_argument(
+        "--batch_seconds",
+        type=config.optional(float),
+        default=None,
+        help="whole utterances (no crop_seconds): audio per update, padding included, in place of batch_size",
+    )
+    data.add_argument(
         "--micro_batch",
         type=config.optional(int),
         default=None,
@@ -303,7 +309,7 @@ def build_trainer(args, device, group, experiment, facts):
     train, valid = open_data(args, model, objective.passes)
     require_shared_memory(args, train, valid)
     require_schedule(args, train.num_batches())
-    if args.batch_size < group.world:
+    if not args.batch_seconds and args.batch_size < group.world:
         raise UserError(f"--batch_size {args.batch_size}: {group.world} processes share each batch; use at least that")
     trainer = Trainer(
         objective,
@@ -594,6 +600,7 @@ def open_data(args, model, passes=1):
         return Batches(
             folder,
             batch_size=args.batch_size,
+            batch_seconds=args.batch_seconds,
             sample_rate=model.sample_rate,
             seed=args.seed,
             feats=feats,
@@ -616,6 +623,8 @@ def open_mixtures(args, model, passes):
 
     if args.feats_type != "raw":
         raise UserError(f"feats_type: {args.feats_type} is stored, and {args.train} is mixed while training; use raw")
+    if args.batch_seconds is not None:
+        raise UserError(f"batch_seconds: {args.train} is mixed while training, to no list of lengths; use batch_size")
     if args.crop_hop_seconds is not None:
         raise UserError(
             f"crop_hop_seconds: {args.train} is mixed while training, each time anew; use null, and crop_seconds or "

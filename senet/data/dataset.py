@@ -35,6 +35,7 @@ class Stream(Dataset):
         drop_last: leave out the last batch of an epoch when it is not full.
         passes: an epoch goes so many times through the data, each time in another order; batch i is the i-th of each,
             one after the other. For objectives that take several independent batches in one step.
+        max_samples: of a batch, padding included, in place of ``batch_size``; see ``BatchOrder``.
 
     A batch is a dict of
         ids: list of B ids;
@@ -59,13 +60,16 @@ class Stream(Dataset):
         bad_audio="raise",
         drop_last=False,
         passes=1,
+        max_samples=None,
     ):
         if bad_audio not in ("raise", "skip"):
             raise UserError(f"bad_audio: '{bad_audio}' is neither 'raise' nor 'skip'")
         if batch_size < 1:
             raise UserError(f"batch_size: {batch_size}, expected at least 1")
+        if max_samples is not None and passes > 1:
+            raise UserError("batch_seconds: this objective takes several batches of one size in a step; use batch_size")
         self.name, self.items, self.seed, self.shuffle, self.bad_audio = name, items, seed, shuffle, bad_audio
-        options = {"shuffle": shuffle, "by_length": by_length, "drop_last": drop_last}
+        options = {"shuffle": shuffle, "by_length": by_length, "drop_last": drop_last, "max_samples": max_samples}
         self._orders = [
             BatchOrder(items.num_samples, batch_size, seed, stream=stream, **options) for stream in range(passes)
         ]
@@ -75,7 +79,7 @@ class Stream(Dataset):
 
     def num_batches(self, epoch=0):
         """Batches in an epoch."""
-        return self._orders[0].num_batches
+        return self._orders[0].num_batches(epoch)
 
     def batch_bytes(self):
         """Of a full batch of the longest items as the loader hands it over; 0 where such an item cannot be read."""
@@ -84,7 +88,9 @@ class Stream(Dataset):
             item = self.items.read(longest, self._rng(0, longest, 0))
         except AudioError:
             return 0
-        return sum(v.nbytes for v in self.items.collate([item]).values()) * sum(o.size(0) for o in self._orders)
+        return sum(v.nbytes for v in self.items.collate([item]).values()) * sum(
+            o.capacity(self.items.num_samples[longest]) for o in self._orders
+        )
 
     def finish(self, batch):
         """What is left to do for a batch on the device that it was moved to: here, nothing."""
@@ -95,7 +101,7 @@ class Stream(Dataset):
         rank, world = share or (0, 1)
         items, skipped, first, longest = [], 0, 0, 0
         for order in self._orders:
-            rows = part_of(order.size(i), rank, world)
+            rows = part_of(order.size(epoch, i), rank, world)
             first = rows.start
             for row in range(rows.start, rows.stop):
                 skipped += self._read(order, epoch, i, row, items)
@@ -171,6 +177,7 @@ class Batches(Stream):
         crop_hop_seconds: with it, all complete windows of ``crop_seconds`` that begin at multiples of this take the
             place of the utterances, each in every epoch, shuffled through and through. Ids are then
             ``utterance@first_sample``. Not with ``feats``.
+        batch_seconds: of a batch, padding included, in place of ``batch_size``: for whole utterances.
         sample_rate: Hz.
         feats: folder of stored spectra (``senet.bin.feats --feats_type stft``) to use in place of the waveforms.
         stft: the model's ``STFT``; stored spectra of another one are refused. None: any.
@@ -187,8 +194,18 @@ class Batches(Stream):
     """
 
     def __init__(
-        self, datadir, *, crop_seconds=None, crop_hop_seconds=None, sample_rate, feats=None, stft=None, **options
+        self,
+        datadir,
+        *,
+        crop_seconds=None,
+        crop_hop_seconds=None,
+        batch_seconds=None,
+        sample_rate,
+        feats=None,
+        stft=None,
+        **options,
     ):
+        most = samples_of("batch_seconds", batch_seconds, sample_rate)
         crop = samples_of("crop_seconds", crop_seconds, sample_rate)
         hop = samples_of("crop_hop_seconds", crop_hop_seconds, sample_rate)
         if hop and not crop:
@@ -203,7 +220,9 @@ class Batches(Stream):
         items = Spectra(data, feats, sample_rate, crop, stft) if feats else Waveforms(data, sample_rate, crop)
         if hop:
             items, self.unit = _windows(datadir, items, hop), "window"
-        super().__init__(datadir, items, by_length=crop is None, **options)
+        if crop and most:
+            raise UserError("batch_seconds: with crop_seconds all items are of one length; use batch_size")
+        super().__init__(datadir, items, by_length=crop is None, max_samples=most, **options)
 
 
 def _windows(datadir, waveforms, hop):

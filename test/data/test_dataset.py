@@ -432,3 +432,44 @@ def test_a_missing_manifest_is_named(packed, name):
 def test_impossible_options_are_refused(packed, options):
     with pytest.raises(UserError, match=next(iter(options))):
         make(packed, **options)
+
+
+# ------------------------------------------------------------ batches by total length
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_by_length_hold_no_more_than_so_many_seconds_and_each_utterance_once(packed, shuffle):
+    lengths = {utt: int(n) for utt, n in read_table(packed / "utt2num_samples").items()}
+    most = 2 * max(lengths.values()) + 10
+    batches = make(packed, crop_seconds=None, batch_seconds=most / RATE, shuffle=shuffle)
+    loaded = list(batches.loader(3))
+    assert len(loaded) == batches.num_batches(3)
+    assert all(batch["noisy"].numel() <= most for batch in loaded)
+    assert sorted(u for batch in loaded for u in batch["ids"]) == sorted(lengths)
+    assert len({len(batch["ids"]) for batch in loaded}) > 1
+    assert batches.batch_bytes() >= max(batch["noisy"].nbytes + batch["clean"].nbytes for batch in loaded)
+
+
+def test_batches_by_length_are_shared_and_resumed_like_others(packed):
+    batches = make(packed, crop_seconds=None, batch_seconds=3.0)
+    whole = list(batches.loader(1))
+    assert same_stream(batches.loader(1, start=2), whole[2:])
+    ranks = [list(batches.loader(1, rank=rank, world=2)) for rank in (0, 1)]
+    assert [a["ids"] + b["ids"] for a, b in zip(*ranks, strict=True)] == [batch["ids"] for batch in whole]
+
+
+def test_an_utterance_that_is_too_long_is_a_batch_of_its_own(packed):
+    loaded = list(make(packed, crop_seconds=None, batch_seconds=0.01).loader(0))
+    assert all(len(batch["ids"]) == 1 for batch in loaded)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "with crop_seconds all items are of one length; use batch_size"),
+        ({"crop_seconds": None, "passes": 2}, "several batches of one size in a step; use batch_size"),
+    ],
+)
+def test_batches_by_length_need_whole_utterances_and_one_pass(packed, options, message):
+    with pytest.raises(UserError, match=f"batch_seconds: .*{message}"):
+        make(packed, batch_seconds=3.0, **options)

@@ -37,12 +37,10 @@ def main(kind, expdir, micro_batch, max_steps, event=""):
         train, valid = ToyBatches(sizes, length=length), ToyBatches([4, 3, 1], seed=99, length=length)
         if event == "nan":
             train.bad[0, 2] = float("nan")
-        step, count = made.step, 0
+        step = made.step
 
         def disturbed(batch):
-            nonlocal count
-            count += 1
-            if count == 7 and place.rank == 1:
+            if made.updater.updates == 6 and place.rank == 1:
                 if event == "signal":
                     os.kill(os.getpid(), signal.SIGUSR1)
                 if event == "error":
