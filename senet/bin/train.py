@@ -64,10 +64,10 @@ def get_parser():
     )
     data.add_argument(
         "--micro_batch",
-        type=config.optional(int),
+        type=auto_or_number,
         default=None,
         help="of these, how many are computed at a time: the update is that of the whole batch, for less memory (batch "
-        "norm takes its statistics of the part); null: all",
+        "norm takes its statistics of the part); null: all; auto: as many as fit, which is tried first",
     )
     data.add_argument(
         "--crop_seconds",
@@ -210,6 +210,10 @@ def get_parser():
     return parser
 
 
+def auto_or_number(text):
+    return text if text == "auto" else config.optional(int)(text)
+
+
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = get_parser()
@@ -311,6 +315,8 @@ def build_trainer(args, device, group, experiment, facts):
     require_schedule(args, train.num_batches())
     if not args.batch_seconds and args.batch_size < group.world:
         raise UserError(f"--batch_size {args.batch_size}: {group.world} processes share each batch; use at least that")
+    if args.micro_batch == "auto":
+        fit_micro_batch(args, objective, train, device, -(-args.batch_size // group.world))
     trainer = Trainer(
         objective,
         train,
@@ -340,6 +346,23 @@ def build_trainer(args, device, group, experiment, facts):
         f"; rank 0 of {group.world} on {', '.join(dict.fromkeys(group.hosts))}" if group.world > 1 else "",
     )  # fmt: skip
     return trainer
+
+
+def fit_micro_batch(args, objective, train, device, most):
+    """Let the objective take as many items at a time as memory suffices for."""
+    import torch
+
+    from senet.train.largest import largest_micro_batch
+    from senet.train.updater import Updater
+
+    def heaviest(n):
+        batch = train.heaviest(n).items()
+        return train.finish({k: v.to(device) if torch.is_tensor(v) else v for k, v in batch})
+
+    found = largest_micro_batch(objective, heaviest, most)
+    for updater in vars(objective).values():
+        if found < most and isinstance(updater, Updater):
+            updater.micro_batch = found
 
 
 def write_progress(experiment, trainer):
@@ -684,7 +707,7 @@ def build_objective(args, model, device, group=None):
         warmup_steps=args.warmup_steps,
         grad_clip=args.grad_clip,
         ema_decay=args.ema_decay,
-        micro_batch=args.micro_batch,
+        micro_batch=None if args.micro_batch == "auto" else args.micro_batch,
         oom=args.oom,
         precision=args.precision,
         compile=args.compile and device != "meta",

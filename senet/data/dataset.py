@@ -92,6 +92,17 @@ class Stream(Dataset):
             o.capacity(self.items.num_samples[longest]) for o in self._orders
         )
 
+    def heaviest(self, n):
+        """A batch of n times the longest item (in each pass), before ``finish``; UserError where it cannot be read."""
+        longest = int(np.argmax(self.items.num_samples))
+        try:
+            item = self.items.read(longest, self._rng(0, longest, 0))
+        except AudioError as error:
+            raise UserError(f"{self.name}: {self.unit} '{self.items.key(longest)}': {error}") from error
+        items = [item] * (n * len(self._orders))
+        arrays = {name: from_numpy(value) for name, value in self.items.collate(items).items()}
+        return {"ids": [item.id for item in items], **arrays, "skipped": 0}
+
     def finish(self, batch):
         """What is left to do for a batch on the device that it was moved to: here, nothing."""
         return batch

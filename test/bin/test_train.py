@@ -469,3 +469,18 @@ def test_a_signal_before_the_first_step_says_that_the_command_continues(small_se
         run(tmp_path / "exp", small_set)
     assert stop.value.code == 75
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_the_whole_batch_is_computed_at_once_where_it_fits(small_set, tmp_path):
+    plain = run(tmp_path / "plain", small_set, "--max_steps", "2")
+    assert run(tmp_path / "auto", small_set, "--max_steps", "2", "--micro_batch", "auto") == plain
+    assert "memory suffices for 2 items at a time: all of a batch" in (tmp_path / "auto" / "train.log").read_text()
+
+
+def test_precision_and_batches_by_length_are_options(small_set, tmp_path):
+    words = ["--precision", "bf16", "--batch_seconds", "6", "--checkpointing", "--micro_batch", "1", "--max_steps", "2"]
+    assert all(value > 0 for value in run(tmp_path / "exp", small_set, *words))
+    with pytest.raises(UserError, match=r"precision: \"bf16\" there, \"fp32\" now"):
+        run(tmp_path / "exp", small_set, *words, "--precision", "fp32")
+    with pytest.raises(UserError, match="batch_seconds: with crop_seconds"):
+        run(tmp_path / "other", small_set, "--batch_seconds", "6", "--crop_seconds", "0.5")

@@ -14,6 +14,7 @@ from senet.losses.spectral import CompressedSpectrum, RIMagnitude
 from senet.losses.stages import Progressive, Stages
 from senet.losses.waveform import L1, SISDR
 from senet.models.lowlatency import LowLatencyNet
+from senet.train.largest import largest_micro_batch
 from senet.train.supervised import Supervised
 from senet.train.updater import rows_of
 
@@ -199,3 +200,32 @@ def test_other_errors_are_not_taken_for_want_of_memory():
 def test_options_are_checked(options, message):
     with pytest.raises(UserError, match=message):
         supervised(**options)
+
+
+# ------------------------------------------------------------ the largest that fits
+
+
+def heaviest(n):
+    return ToyBatches([n])[0, 0]
+
+
+@pytest.mark.parametrize(("room", "found"), [(1, 1), (2, 2), (5, 5), (7, 7), (8, 8), (100, 8)])
+def test_the_largest_micro_batch_is_found_and_nothing_is_learnt_by_it(room, found):
+    objective, other = small(room), small(room)
+    for each in (objective, other):
+        each.model.inner[1] = torch.nn.Identity()
+    assert largest_micro_batch(objective, heaviest, 8) == found
+    assert objective.updater.updates == 0 and objective.updater.micro_batch is None
+    for each in (objective, other):
+        each.updater.micro_batch = 1
+        torch.manual_seed(3)
+        each.step(heaviest(4))
+    a, b = objective.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_what_does_not_fit_at_all_is_an_error():
+    objective = small(0)
+    objective.model.inner[1] = torch.nn.Identity()
+    with pytest.raises(torch.OutOfMemoryError):
+        largest_micro_batch(objective, heaviest, 8)
