@@ -13,7 +13,7 @@ from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
 from senet.lock import Lock
-from senet.signals import AGAIN, on_stop
+from senet.signals import AGAIN, ignore_stop, on_stop
 
 log = logging.getLogger(__name__)
 
@@ -221,30 +221,39 @@ def main(argv=None):
     dry_run = vars(args).pop("dry_run")
 
     setup_logging()
-    with on_stop(leave):
-        defaults = resolve_options(args, parser)
-        from senet.train.distributed import connected, find_place
+    try:
+        with on_stop(leave):
+            return start(args, parser, argv, dry_run)
+    except SystemExit:
+        if {"RANK", "SLURM_PROCID"} & set(os.environ):
+            ignore_stop()  # srun ends all others as soon as one has left; what is left of this one's end takes a while
+        raise
 
-        place = find_place()
-        device = choose_device(args, place)
-        if dry_run:
-            number, size = kept_checkpoints(args)
-            print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
-            return None
-        if args.ngpu > 1 and place.world == 1:
-            from senet.train.launch import launch
 
-            return launch([sys.executable, "-m", "senet.bin.train", *argv], args.ngpu)
-        with connected(place, device.type, args.join_seconds) as group, contextlib.ExitStack() as stack:
+def start(args, parser, argv, dry_run):
+    """What the options and the environment ask of this process."""
+    defaults = resolve_options(args, parser)
+    from senet.train.distributed import connected, find_place
+    from senet.train.launch import launch
+
+    place = find_place()
+    device = choose_device(args, place)
+    if dry_run:
+        number, size = kept_checkpoints(args)
+        print(f"{args.expdir}: at most {number} checkpoints at a time, {number * size} bytes")
+        return 0
+    if args.ngpu > 1 and place.world == 1:
+        return launch([sys.executable, "-m", "senet.bin.train", *argv], args.ngpu)
+    with connected(place, device.type, args.join_seconds) as group, contextlib.ExitStack() as stack:
+        if place.rank:
+            tell_rank(place)
+        try:
+            train(args, defaults, argv, device, group, stack)
+        except Exception as error:
             if place.rank:
-                tell_rank(place)
-            try:
-                train(args, defaults, argv, device, group, stack)
-            except Exception as error:
-                if place.rank:
-                    log.error("%s", error, exc_info=not isinstance(error, UserError))
-                raise
-    return None
+                log.error("%s", error, exc_info=not isinstance(error, UserError))
+            raise
+    return 0
 
 
 def tell_rank(place):

@@ -39,6 +39,24 @@ def test_training_steps_of_a_configuration_are_told_in_one_row(small_set, tmp_pa
     assert told["steps_per_second"] > 0 and told["peak_memory_mib"] > 100 and 0.5 < told["audio_seconds_per_step"] <= 1
 
 
+def test_every_mode_of_a_system_is_trained_on_the_same_batches(tmp_path):
+    figures = tmp_path / "figures.json"
+    sizes = [w for name in ("channels", "maps", "lstm_units", "fc_units") for w in (f"--model_conf.{name}", 4)]
+    ours = ["mini/train_lowlatency", "--modes", "fp32", "bf16+checkpointing", "--steps", 3, "--num_workers", 0]
+    done = bench("training.py", *ours, "--json", figures, "--", "--batch_size", 2, "--crop_seconds", 0.5, *sizes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    exact, rounded = json.loads(figures.read_text())
+    assert "| mini/train_lowlatency | bf16+checkpointing | 2 |" in done.stdout
+    assert len(exact["losses"]) == 8 and 0 < exact["waiting"] < 1 and exact["steps/s"] > 0 and exact["peak MiB"] > 100
+    pairs = zip(exact["losses"], rounded["losses"], strict=True)
+    assert exact["losses"] != rounded["losses"] and all(abs(a - b) < 0.5 for a, b in pairs)
+
+
+def test_what_does_not_train_is_said_in_its_row():
+    done = bench("training.py", "mini/train_lowlatency", "--modes", "fp32", "--", "--optim", "Adem")
+    assert done.returncode == 1 and "| mini/train_lowlatency | fp32 |  | error: optim: 'Adem' not" in done.stdout
+
+
 def test_the_loader_is_timed_against_other_ways_and_its_memory_measured(tmp_path):
     figures = tmp_path / "figures.json"
     done = bench("loader.py", "--items", 8, "--rounds", 1, "--seconds", 1, "--workers", 0, 1, "--json", figures)

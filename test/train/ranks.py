@@ -9,6 +9,7 @@ import torch
 from toys import WINDOW, ToyBatches, adversarial, supervised
 
 from senet.bin import setup_logging
+from senet.signals import ignore_stop
 from senet.train.distributed import connected, find_place
 from senet.train.trainer import Trainer
 
@@ -28,12 +29,20 @@ def objective(kind, **options):
 def main(kind, expdir, micro_batch, max_steps, event=""):
     setup_logging()
     torch.set_num_threads(1)
+    place = find_place()
+    try:
+        train(kind, Path(expdir), int(micro_batch) or None, int(max_steps), event, place)
+    except SystemExit:
+        ignore_stop()  # as senet.bin.train does: srun ends the others as soon as one has left
+        raise
+
+
+def train(kind, expdir, micro_batch, max_steps, event, place):
     sizes = [8, 8, 8, 8, 8] if kind == "supervised" else SIZES  # batch norm does not take one item
     length = WINDOW if kind == "adversarial" else 8
-    place = find_place()
     with connected(place, "cpu", 120) as group:
         torch.manual_seed(1)
-        made = objective(kind, micro_batch=int(micro_batch) or None, group=group)
+        made = objective(kind, micro_batch=micro_batch, group=group)
         train, valid = ToyBatches(sizes, length=length), ToyBatches([4, 3, 1], seed=99, length=length)
         if event == "nan":
             train.bad[0, 2] = float("nan")
@@ -50,10 +59,10 @@ def main(kind, expdir, micro_batch, max_steps, event=""):
             return step(batch)
 
         made.step = disturbed
-        options = {"max_epoch": 100, "max_steps": int(max_steps), "log_every": 5, "save_every": 10, "max_nonfinite": 2}
-        Trainer(made, train, valid, Path(expdir), sample_rate=100, group=group, **options).fit()
+        options = {"max_epoch": 100, "max_steps": max_steps, "log_every": 5, "save_every": 10, "max_nonfinite": 2}
+        Trainer(made, train, valid, expdir, sample_rate=100, group=group, **options).fit()
         weights = [made.model.state_dict(), made.weights.evaluated.state_dict()]
-        torch.save(weights, Path(expdir) / f"rank{place.rank}.pt")
+        torch.save(weights, expdir / f"rank{place.rank}.pt")
 
 
 if __name__ == "__main__":
