@@ -275,6 +275,8 @@ def leave(number):
 def train(args, defaults, argv, device, group, stack):
     """Args: stack: an ExitStack, for what is held until training ends."""
     experiment, facts = group.agree(lambda: open_experiment(args, defaults, argv, stack, group.rank))
+    if group.rank:
+        log_to_file(Path(args.expdir) / "train.log")  # the folder is there by now
     trainer = group.agree(lambda: build_trainer(args, device, group, experiment, facts))
     if trainer is None:
         return
@@ -294,7 +296,6 @@ def open_experiment(args, defaults, argv, stack, rank):
     from senet.train.experiment import Experiment
 
     if rank:
-        log_to_file(Path(args.expdir) / "train.log")
         return None, {}
     stack.enter_context(Lock(args.expdir))
     experiment = Experiment(args.expdir, vars(args), defaults, argv)

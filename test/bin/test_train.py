@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -17,6 +19,8 @@ from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
 from senet.lock import Lock
+from senet.train.distributed import Place
+from senet.train.launch import launch
 
 MODEL = ["--model", "lowlatency.LowLatencyNet", "--loss", "spectral.CompressedSpectrum", "--model_conf"]
 SIZES = "{channels: 4, maps: 2, lstm_units: 8, fc_units: 8, dilations: [], causal: true}"
@@ -484,3 +488,66 @@ def test_precision_and_batches_by_length_are_options(small_set, tmp_path):
         run(tmp_path / "exp", small_set, *words, "--precision", "fp32")
     with pytest.raises(UserError, match="batch_seconds: with crop_seconds"):
         run(tmp_path / "other", small_set, "--batch_seconds", "6", "--crop_seconds", "0.5")
+
+
+# ------------------------------------------------------------ several processes
+
+
+def launched(expdir, data, processes, *words, trains_with=("-m", "senet.bin.train")):
+    options = ["--train", data, "--valid", data, "--expdir", expdir, *MODEL, SIZES, "--num_threads", "1"]
+    options += ["--batch_size", "2", "--max_epoch", "2", "--log_every", "1", "--join_seconds", "120", *words]
+    return launch([sys.executable, *trains_with, *map(str, options)], processes, grace=2)
+
+
+def test_two_processes_train_what_one_does(small_set, tmp_path, capfd):
+    """Whole utterances, of which an epoch has three batches of two, two and one."""
+    alone = run(tmp_path / "one", small_set)
+    assert launched(tmp_path / "two", small_set, 2) == 0
+    events = [json.loads(line) for line in (tmp_path / "two" / "train.jsonl").read_text().splitlines()]
+    assert [e["loss"] for e in events] == pytest.approx(alone, rel=1e-4)
+    record = json.loads((tmp_path / "two" / "record.json").read_text())
+    assert record["processes"] == 2 and len(record["hosts"]) == 2 and record["updates"] == 6
+    said = capfd.readouterr().err
+    assert said.count("epoch 2/2 3/3") == 1 + 1 and "rank 0 of 2 on " in said  # each training's, once
+
+
+def test_torchrun_starts_processes_too(small_set, tmp_path):
+    words = ["--train", small_set, "--valid", small_set, "--expdir", tmp_path / "exp", *MODEL, SIZES]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    call = [*torchrun, "-m", "senet.bin.train", *map(str, words), "--num_threads", "2", "--max_steps", "1"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "rank 0 of 2 on " in (tmp_path / "exp" / "train.log").read_text()
+
+
+def test_what_is_wrong_with_one_process_is_said_with_its_rank_and_ends_all(small_set, tmp_path, capfd):
+    code = (
+        "import os, sys; from senet.bin import run, train\n"
+        "def fail(*args): raise MemoryError('no room')\n"
+        "if os.environ['RANK'] == '1': train.require_shared_memory = fail\n"
+        "sys.exit(run(train.main))"
+    )
+    assert launched(tmp_path / "exp", small_set, 2, trains_with=("-c", code)) == 1
+    said = capfd.readouterr().err
+    assert "error: rank 1 on " in said and "MemoryError: no room" in said
+    log = (tmp_path / "exp" / "train.log").read_text()
+    assert "ERROR: no room [rank 1 on " in log and "in fail" in log
+
+
+def test_a_batch_is_not_smaller_than_the_processes_are_many(small_set, tmp_path, capfd):
+    assert launched(tmp_path / "exp", small_set, 2, "--batch_size", "1") == 1
+    assert "--batch_size 1: 2 processes share each batch; use at least that" in capfd.readouterr().err
+
+
+def test_gpus_of_one_machine_get_a_process_each(small_set, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr("senet.train.launch.launch", lambda command, n: calls.append((command, n)) or 75)
+    words = ["--train", "x", "--valid", "x", "--expdir", "x", *MODEL, SIZES, "--ngpu", "2"]
+    assert train.main(words) == 75
+    assert calls == [([sys.executable, "-m", "senet.bin.train", *words], 2)]
+    args = train.get_parser().parse(words)
+    assert train.choose_device(args, Place(3, 4, 1)) == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="--ngpu 2: this is process 3 of its machine"):
+        train.choose_device(args, Place(2, 4, 2))
