@@ -3,7 +3,8 @@
 ``train.jsonl`` has one object per line. ``{"event": "train", "step", "epoch", "loss", ..., "lr", "grad_norm"}`` holds
 means over the updates since the line before; ``{"event": "valid", "step", "epoch", "loss", ..., "train_loss",
 "best"}`` means over the validation utterances, after each epoch. Epochs count from 1. ``seconds`` (of training so far),
-``steps_per_second`` and ``audio_per_second`` (seconds of audio per second) depend on the machine, the rest does not.
+``steps_per_second``, ``audio_per_second`` (seconds of audio per second) and ``waiting`` (share of the time in which
+training waits for its data) depend on the machine, the rest does not.
 """
 
 import json

@@ -133,7 +133,7 @@ class Trainer:
 
     def _run_epoch(self):
         batches = self.train.num_batches(self.epoch)
-        for batch in self._loader(self.train, self.epoch, self.position):
+        for batch in self.speed.timed(self._loader(self.train, self.epoch, self.position)):
             if self._out_of_steps():
                 break
             self._train_step(batch)
@@ -347,15 +347,18 @@ class Trainer:
     # ------------------------------------------------------------ telling
 
     def _log_interval(self, batches):
-        steps_per_second, audio_per_second = self.speed.rates()
+        steps_per_second, audio_per_second, waiting = self.speed.rates()
         values = self.interval.values()
         self.interval = Mean()
         if not values:  # none of these batches was learned from
             return
         record = {"event": "train", "step": self.step, "epoch": self.epoch + 1, **values, "lr": self.objective.lr}
         record |= {"seconds": self.seconds, "steps_per_second": steps_per_second, "audio_per_second": audio_per_second}
+        record["waiting"] = waiting
         self.log.write(record)
         terms = "  ".join(f"{name} {value:.3g}" for name, value in values.items() if name != "loss")
+        if waiting > _MUCH_WAITING:
+            terms += f"  {waiting:.0%} waiting for data"
         log.info(  # what is looked for most comes first, where a narrow window does not break the line
             "epoch %d/%d %d/%d  loss %.5g  %s left  %.3g steps/s  %.3g x real time  lr %.3g  step %d  %s",
             self.epoch + 1, self.max_epoch, self.position, batches, values["loss"],
@@ -399,6 +402,9 @@ class Trainer:
         }
 
 
+_MUCH_WAITING = 0.03  # of the time, from where it is worth a word
+
+
 class _Speed:
     """Seconds, steps and audio, of this run and since the last log line.
 
@@ -411,23 +417,36 @@ class _Speed:
     def __init__(self, seconds_before):
         self.before, self.start = seconds_before, time.monotonic()
         self.total_steps, self.slow = 0, 0.0  # slow: seconds of the first steps
-        self.mark, self.steps, self.audio = self.start, 0, 0.0
+        self.mark, self.steps, self.audio, self.waited = self.start, 0, 0.0, 0.0
 
     def restart(self):
-        self.mark, self.steps, self.audio = time.monotonic(), 0, 0.0
+        self.mark, self.steps, self.audio, self.waited = time.monotonic(), 0, 0.0, 0.0
+
+    def timed(self, batches):
+        """The same; the time that each takes to come counts as waiting. The device waits then as well: each step ends
+        by asking it whether the loss is finite."""
+        batches = iter(batches)
+        while True:
+            start = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - start
+            if batch is None:
+                return
+            yield batch
 
     def count(self, audio_seconds):
         if self.total_steps == self._SLOW:
             self.slow = self.counted - self.start
             if self.mark == self.start:  # no log line yet
                 self.mark, self.steps, self.audio = self.counted, 0, 0.0
+                self.waited -= self.waited_slow  # the last batch came since
         self.steps, self.audio, self.total_steps = self.steps + 1, self.audio + audio_seconds, self.total_steps + 1
-        self.counted = time.monotonic()
+        self.counted, self.waited_slow = time.monotonic(), self.waited
 
     def rates(self):
-        """Steps per second and seconds of audio per second since the last call."""
+        """Steps per second, seconds of audio per second and the share of waiting for data since the last call."""
         elapsed = max(time.monotonic() - self.mark, 1e-9)
-        rates = self.steps / elapsed, self.audio / elapsed
+        rates = self.steps / elapsed, self.audio / elapsed, min(1.0, self.waited / elapsed)
         self.restart()
         return rates
 

@@ -14,7 +14,7 @@ from test_trainer import assert_equal
 
 from senet import checkpoint
 
-TIMES = ("seconds", "steps_per_second", "audio_per_second")
+TIMES = ("seconds", "steps_per_second", "audio_per_second", "waiting")
 SUPERVISED = """
 model: lowlatency.LowLatencyNet
 model_conf: {channels: 2, maps: 1, lstm_units: 4, fc_units: 4, causal: true}

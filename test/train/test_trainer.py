@@ -16,7 +16,7 @@ from senet.errors import UserError
 from senet.train.log import TrainLog
 from senet.train.trainer import Trainer
 
-TIMES = ("seconds", "steps_per_second", "audio_per_second")
+TIMES = ("seconds", "steps_per_second", "audio_per_second", "waiting")
 
 
 def trainer(expdir, objective=None, train=None, valid=None, **options):
@@ -350,6 +350,30 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
         " left",
     ):
         assert part in line
+
+
+def test_the_time_that_training_waits_for_its_data_is_told(tmp_path, monkeypatch, caplog):
+    """Batches that take 1 s each, and steps of 3 s."""
+    now = [0.0]
+    monkeypatch.setattr("senet.train.trainer.time.monotonic", lambda: now[0])
+
+    class Slow(ToyBatches):
+        def __getitem__(self, position):
+            now[0] += 1.0
+            return super().__getitem__(position)
+
+    objective = supervised()
+
+    def step(batch, inner=objective.step):
+        now[0] += 3.0
+        return inner(batch)
+
+    objective.step = step
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path, objective, Slow([4] * 8), max_epoch=1, log_every=4).fit()
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [line["waiting"] for line in lines if line["event"] == "train"] == pytest.approx([0.25, 0.25])
+    assert "25% waiting for data" in caplog.text
 
 
 @pytest.mark.parametrize("log_every", [1, 2, 3, 5])
