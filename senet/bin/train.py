@@ -13,7 +13,7 @@ from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
 from senet.lock import Lock
-from senet.signals import AGAIN, ignore_stop, on_stop
+from senet.signals import AGAIN, on_stop
 
 log = logging.getLogger(__name__)
 
@@ -221,13 +221,8 @@ def main(argv=None):
     dry_run = vars(args).pop("dry_run")
 
     setup_logging()
-    try:
-        with on_stop(leave):
-            return start(args, parser, argv, dry_run)
-    except SystemExit:
-        if {"RANK", "SLURM_PROCID"} & set(os.environ):
-            ignore_stop()  # srun ends all others as soon as one has left; what is left of this one's end takes a while
-        raise
+    with on_stop(leave):
+        return start(args, parser, argv, dry_run)
 
 
 def start(args, parser, argv, dry_run):
@@ -748,5 +743,17 @@ def log_to_file(path):
     logging.getLogger().addHandler(handler)
 
 
+def command():
+    """``main`` as a process of its own."""
+    try:
+        status = run(main)
+    except SystemExit as stop:
+        status = stop.code
+    distributed = sys.modules.get("senet.train.distributed")  # not for --help
+    if distributed and isinstance(status, int) and distributed.find_place().world > 1:
+        distributed.leave(status)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -11,9 +11,11 @@ and without these it is the only one. GPUs talk by NCCL, CPUs by gloo; so do all
 
 import contextlib
 import datetime
+import logging
 import os
 import platform
 import subprocess
+import sys
 import time
 from typing import NamedTuple
 
@@ -96,8 +98,21 @@ def connected(place, kind, seconds=JOIN_SECONDS):
         control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=STUCK)
     except RuntimeError as error:
         raise UserError(f"{name_of(place)}: the processes found, but cannot talk to each other: {error}") from error
-    yield Group(place.rank, place.world, hosts, control)
-    dist.destroy_process_group()  # not after an error, where the others may never answer
+    group = Group(place.rank, place.world, hosts, control)
+    yield group
+    group.barrier()  # not after an error, where the others may never answer
+
+
+def leave(status):
+    """End this process, one of several, at once.
+
+    In the ordinary end, which takes its time, a connection that another process closes aborts this one now and then
+    (gloo of torch 2.13), and srun kills it, because the first that has left with a status ends the others.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _meet(place, seconds):

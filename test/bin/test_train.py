@@ -522,10 +522,10 @@ def test_torchrun_starts_processes_too(small_set, tmp_path):
 
 def test_what_is_wrong_with_one_process_is_said_with_its_rank_and_ends_all(small_set, tmp_path, capfd):
     code = (
-        "import os, sys; from senet.bin import run, train\n"
+        "import os, sys; from senet.bin import train\n"
         "def fail(*args): raise MemoryError('no room')\n"
         "if os.environ['RANK'] == '1': train.require_shared_memory = fail\n"
-        "sys.exit(run(train.main))"
+        "sys.exit(train.command())"
     )
     assert launched(tmp_path / "exp", small_set, 2, trains_with=("-c", code)) == 1
     said = capfd.readouterr().err

@@ -3,14 +3,14 @@
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
 from toys import WINDOW, ToyBatches, adversarial, supervised
 
 from senet.bin import setup_logging
-from senet.signals import ignore_stop
-from senet.train.distributed import connected, find_place
+from senet.train.distributed import connected, find_place, leave
 from senet.train.trainer import Trainer
 
 SIZES = [8, 8, 8, 7, 1]  # an uneven batch, and one that has nothing for the second process
@@ -30,11 +30,15 @@ def main(kind, expdir, micro_batch, max_steps, event=""):
     setup_logging()
     torch.set_num_threads(1)
     place = find_place()
+    status = 0
     try:
         train(kind, Path(expdir), int(micro_batch) or None, int(max_steps), event, place)
-    except SystemExit:
-        ignore_stop()  # as senet.bin.train does: srun ends the others as soon as one has left
-        raise
+    except SystemExit as stop:
+        status = stop.code
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    leave(status)
 
 
 def train(kind, expdir, micro_batch, max_steps, event, place):
