@@ -8,7 +8,7 @@ from toys import WINDOW, ToyBatches, adversarial, supervised
 
 from senet.losses.spectral import CompressedSpectrum
 from senet.losses.waveform import SISDR
-from senet.train import faster
+from senet.train import faster, updater
 from senet.train.precision import Scaler, set_precision
 
 SIXTEEN = ["bf16", "fp16"]
@@ -187,3 +187,25 @@ def test_an_objective_with_recomputation_learns_the_same():
     for objective in (plain, again):
         objective.step(BATCH)
     assert_equal([p.grad for p in plain.model.parameters()], [p.grad for p in again.model.parameters()])
+
+
+class OnGPU:
+    is_cuda = True
+
+    def is_floating_point(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("optim", "conf", "parameters", "expected"),
+    [
+        ("Adam", {}, [OnGPU()], {"fused": True}),
+        ("Adam", {"fused": False}, [OnGPU()], {}),
+        ("Adam", {"foreach": True}, [OnGPU()], {}),
+        ("RMSprop", {}, [OnGPU()], {}),  # has none
+        ("RMSpropTF", {}, [OnGPU()], {}),
+        ("Adam", {}, [torch.nn.Parameter(torch.zeros(1))], {}),
+    ],
+)
+def test_on_a_gpu_the_optimiser_is_fused_where_it_can_be(optim, conf, parameters, expected):
+    assert updater._fused(optim, conf, parameters) == expected
