@@ -263,7 +263,8 @@ class Trainer:
             return f"{error.filename or self.expdir}: {error.strerror}, {where}. Free some space"
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
             size = f" The batch, of shape {self.batch[0]}, is {' '.join(self.batch[1])}." if self.batch else ""
-            return f"out of memory {where}: {_first_sentence(error)}.{size} Lower micro_batch, batch_size or crop_seconds"
+            lower = "Lower micro_batch, batch_size or crop_seconds"
+            return f"out of memory {where}: {_first_sentence(error)}.{size} {lower}"
         if self.group.world > 1 and is_lost(error):
             return f"another process of this training ended {where}, see what it said in train.log ({error})"
         if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):

@@ -131,8 +131,8 @@ def failing(error, at=7):
 )
 def test_out_of_memory_names_the_batch_and_what_to_do(tmp_path, error):
     message = (
-        r"out of memory at step 7, epoch 2: .*The batch, of shape \(4, 8\), is e1b1u0 .*Lower micro_batch, batch_size or crop_"
-        r"seconds; the last checkpoint is step 6, and the same command continues there"
+        r"out of memory at step 7, epoch 2: .*The batch, of shape \(4, 8\), is e1b1u0 .*Lower micro_batch, "
+        r"batch_size or crop_seconds; the last checkpoint is step 6, and the same command continues there"
     )
     with pytest.raises(UserError, match=message):
         trainer(tmp_path, failing(error)).fit()
