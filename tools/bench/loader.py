@@ -243,7 +243,7 @@ def limit(lines, paths):
 def bytes_of(stream, items, epoch=0):
     """For each mixture of an epoch: (path, first sample, samples) of what it is made of."""
     policy, lines = stream.items.policy, []
-    for i in stream._orders[0](epoch)[:items]:
+    for i in stream._orders[0](epoch)[0][:items]:
         (line,) = policy.draw(stream._rng(epoch, int(i), 0), int(i))
         sets = [(policy.speech, part) for part in line.clean] + [(policy.noise, part) for part in line.noise]
         parts = [(s.scp[part.source], part.start, part.length) for s, part in sets if part.source]
