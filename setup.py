@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["senet", "senet.*"]),
-    package_data={"senet.report": ["template.*"]},
+    package_data={"senet.report": ["template*"]},
     install_requires=[
         "torch>=2.6",
         "torchaudio",

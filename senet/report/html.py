@@ -1,23 +1,19 @@
 """The report as one HTML file to read, sort and listen to; it needs no network and stays under a size.
 
 Numbers are those of ``Report``; here they become places in charts (``charts``) and recordings (``listening``), and
-``template.html`` makes the page of them. The same files give the same page.
+``template_comparison.html`` makes the page of them. The same files give the same page.
 """
 
 import math
 
-from senet import __version__
-from senet.dsp import spectrogram
-from senet.report import charts, listening
-from senet.report.charts import Axis, number
+from senet.report import charts, listening, template
+from senet.report.charts import Axis
 from senet.report.origin import models, published, training
-from senet.report.page import SIGNIFICANT, failures, number_scored, quantity
-from senet.report.results import not_computed
+from senet.report.page import SIGNIFICANT, failures, number_scored
 
 _MOST_GROUPS = 60  # of a breakdown are shown
 _NUMERIC = {"snr": "SNR (dB)", "level": "level (dB)", "duration": "duration (s)"}
 _CATEGORIES = {"noise": "noise type", "speaker": "speaker", "rir": "room impulse response"}
-_MB = 1 << 20
 
 
 def page(report, title, audio=3, utterances=(), megabytes=25):
@@ -32,35 +28,26 @@ def page(report, title, audio=3, utterances=(), megabytes=25):
     Returns:
         the text.
     """
-    from jinja2 import Environment, PackageLoader
-
     said = report.as_dict()
     colours = _colours(report)
     sets = [_test_set(c, d, colours) for c, d in zip(report.comparisons, said["test_sets"], strict=True)]
-    environment = Environment(
-        loader=PackageLoader("senet.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["not_computed"] = not_computed
-    environment.filters |= {"num": number, "amount": quantity, "length_of": _length}
-    environment.globals |= {"significant": SIGNIFICANT, "gradient": _gradient(), "range_db": spectrogram.RANGE_DB}
     values = {
         "title": title,
         "report": said,
         "colours": colours,
+        "ids": {s.name: i for i, s in enumerate(report.systems)},
         "sets": sets,
         "compared": [s.name for s in report.systems if any(s in c.systems for c in report.comparisons)],
         "asked_for": bool(utterances),
         "metrics": {m["name"]: m["label"] for d in said["test_sets"] for m in d["metrics"]},
         "megabytes": megabytes,
-        "version": __version__,
         "training": [t for s in report.systems if (t := training(s))],
         "models": models(said["systems"]),
         "published": published(said["published"]),
     }
-    template = environment.get_template("template.html")
-    room = megabytes * _MB - len(template.render(values).encode())
+    room = megabytes * template.MB - len(template.page("comparison", values).encode())
     listening.add_recordings(sets, report.comparisons, audio, utterances, room)
-    return template.render(values)
+    return template.page("comparison", values)
 
 
 def _colours(report):
@@ -71,21 +58,6 @@ def _colours(report):
         used = list(colours.values())
         colours[system.name] = min(range(1, 11), key=lambda k: (k in beside, used.count(k), k))
     return colours
-
-
-def _length(seconds):
-    """Seconds in the unit that fits."""
-    if seconds is None:
-        return "–"
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g}\u202f{name}"
-    return f"{seconds:.3g}\u202fs"
-
-
-def _gradient():
-    stops = ", ".join(f"rgb{c}" for c in spectrogram.COLOURS)
-    return f"linear-gradient(to right, {stops})"
 
 
 def _test_set(comparison, said, colours):

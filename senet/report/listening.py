@@ -109,13 +109,15 @@ def _utterance(comparison, utt, place, value, takes):
             | {
                 "name": getattr(source, "name", source),
                 "system": not isinstance(source, str),
-                "scores": []
-                if isinstance(source, str)
-                else [(metrics.find(m)[0], comparison.scores(source, m)[i]) for m in told],
+                "said": "" if isinstance(source, str) else " · ".join(_score(comparison, source, m, i) for m in told),
             }
             for source, take in takes
         ],
     }
+
+
+def _score(comparison, system, metric, i):
+    return f"{metrics.label(metric)} {number(comparison.scores(system, metric)[i], metrics.find(metric)[0].digits)}"
 
 
 def _named(column):
