@@ -60,30 +60,31 @@ def main(argv=None):
 def enhance_scp(args, scp):
     from senet.infer import load, sets
 
-    model, device = prepare(args, num_threads=args.num_threads or 1)
-    identity = load.identity(args.model, model)
-    failed = sets.enhance_shards(model, identity, scp, args.output, args.job, device, args.checkpoint)
+    enhancer = prepare(args, num_threads=args.num_threads or 1)
+    identity = load.identity(args.model, enhancer.model)
+    failed = sets.enhance_shards(enhancer, identity, scp, args.output, args.job, args.checkpoint)
     if not failed and not args.job:
         sets.collect(scp, args.output)
     return 1 if failed else 0
 
 
 def enhance_files(args):
-    from senet.infer.enhance import Progress, enhance_item
     from senet.infer.files import list_items
+    from senet.infer.item import Progress, enhance_item
 
     items = list_items(args.input, args.output)
-    model, device = prepare(args, args.num_threads)
+    enhancer = prepare(args, args.num_threads)
     progress = Progress(len(items))
     for item in items:
-        enhance_item(model, item, progress, device)
+        enhance_item(enhancer, item, progress)
     return 1 if progress.finish() else 0
 
 
 def prepare(args, num_threads):
-    """``(model, device)``."""
+    """The Enhancer."""
     import torch
 
+    from senet.infer.enhance import Enhancer
     from senet.infer.load import load_model
 
     if num_threads:
@@ -93,7 +94,7 @@ def prepare(args, num_threads):
     device = "cuda" if args.ngpu else "cpu"
     model = load_model(args.model, args.checkpoint, device)
     logging.info("%s: %s, %d Hz, on %s", Path(args.model), type(model).__name__, model.sample_rate, device)
-    return model, device
+    return model if isinstance(model, Enhancer) else Enhancer(model)
 
 
 if __name__ == "__main__":

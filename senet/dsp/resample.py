@@ -46,6 +46,40 @@ def resample(x, rate_in, rate_out, axis=0):
     return np.moveaxis(y.reshape(n, *x.shape[1:]), 0, axis)
 
 
+class Resampler:
+    """``resample`` of a signal that comes in blocks: the blocks given back, joined, are the same samples.
+
+    Args:
+        rate_in, rate_out: Hz, integers.
+        channels: C.
+    """
+
+    def __init__(self, rate_in, rate_out, channels):
+        import soxr
+
+        self.rates, self.channels = (rate_in, rate_out), channels
+        self.taken = self.given = 0  # samples so far
+        same = rate_in == rate_out
+        self._stream = None if same else soxr.ResampleStream(rate_in, rate_out, channels, "float32", quality="VHQ")
+
+    def step(self, x):
+        """float32 (N, C) -> (M, C): what is settled by now."""
+        self.taken += len(x)
+        y = x if self._stream is None else self._stream.resample_chunk(np.ascontiguousarray(x))
+        self.given += len(y)
+        return y
+
+    def flush(self):
+        """The rest, after the last block."""
+        if self._stream is None:
+            return np.zeros((0, self.channels), np.float32)
+        missing = resampled_length(self.taken, *self.rates) - self.given
+        if not self.taken:
+            return np.zeros((missing, self.channels), np.float32)
+        y = self._stream.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)[:missing]
+        return np.concatenate([y, np.zeros((missing - len(y), self.channels), np.float32)])
+
+
 def resample_part(read, n, rate_in, rate_out, start, length):
     """Samples ``start .. start+length-1`` of a resampled signal, without resampling, or reading, all of it.
 

@@ -1,122 +1,215 @@
-"""Run a model over audio of any rate and number of channels: one signal, a file, or a list of files."""
+"""A trained model as its users have it: signals of any rate, number of channels and length, live or stored."""
 
-import logging
-import time
-from pathlib import Path
-from typing import NamedTuple
+import importlib.util
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from senet.data import audio
-from senet.dsp.resample import resample
+from senet.dsp.resample import Resampler, resample
 from senet.errors import UserError
+from senet.infer.long import Windows
+
+if TYPE_CHECKING:
+    from senet.infer.stream import Stream
+
+Signal = TypeVar("Signal", np.ndarray, Tensor)
+BLOCK_SECONDS = 10  # of audio that is in work at a time, where there is more of it than a window
 
 
-def enhance(model, x, sample_rate, device="cpu"):
-    """Enhance one signal.
+class Enhancer:
+    """A model that is ready to run, as ``senet.load_model`` gives it.
 
     Args:
-        model: see ``senet.models.base``; works at ``model.sample_rate``.
-        x: float, shape (N,) or (N, C), samples in [-1, 1]; channels are enhanced one by one.
-        sample_rate: of ``x`` in Hz; resampled to the model's rate and back when they differ.
-        device: where the model is.
-    Returns:
-        float32 of ``x``'s shape.
-    Raises:
-        UserError: ``x`` is empty or not finite, or what the model made of it is not finite.
+        model: see ``senet.models.base``, in evaluation mode.
+        info: what is known about it: name, config, training record, licence, ...
+    Attributes:
+        model, info: these.
+        window: seconds; a longer recording is enhanced in pieces: by a causal model as a stream, by one that needs
+            whole recordings in overlapping windows of this length (``senet.infer.long``).
     """
-    if not x.size:
-        raise UserError("has no samples")
+
+    def __init__(self, model: nn.Module, info: dict[str, Any] | None = None, window: float = 30.0):
+        self.model, self.info, self.window = model, info or {}, window
+
+    @property
+    def sample_rate(self) -> int:
+        """At which the model works, in Hz; other rates are resampled and mapped back."""
+        return self.model.sample_rate
+
+    @property
+    def causal(self) -> bool:
+        """Whether the output follows the input after ``latency`` samples."""
+        return self.model.causal
+
+    @property
+    def latency(self) -> int | None:
+        """Samples at ``sample_rate`` that have to follow a sample before it is settled; None: the whole recording."""
+        return self.model.latency
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def enhance(self, x: Signal, sample_rate: int, mix: float = 1.0) -> Signal:
+        """Enhance one signal.
+
+        Args:
+            x: float samples in [-1, 1], NumPy or torch, (N,) or (N, C); channels are enhanced one by one.
+            sample_rate: of ``x`` in Hz.
+            mix: share of the enhanced signal in the result, 0 to 1; the rest is ``x``.
+        Returns:
+            float32 of the kind, shape and device of ``x``, in line with it.
+        Raises:
+            UserError: ``x`` is empty, not finite, or not of that kind, or what the model made of it is not finite.
+        """
+        if isinstance(x, Tensor):
+            y = self.enhance(x.detach().cpu().numpy(), sample_rate, mix)
+            return torch.from_numpy(y).to(x.device)
+        x = _checked(x)
+        _require(sample_rate, mix)
+        if not len(x):
+            raise UserError("has no samples")
+        size = int(BLOCK_SECONDS * sample_rate)
+        if len(x) > self.window * sample_rate:
+            parts = (x[start : start + size] for start in range(0, len(x), size))
+            return np.concatenate(list(self.blocks(parts, sample_rate, mix)))
+        noisy = resample(x, sample_rate, self.sample_rate)
+        enhanced = noisy
+        if len(noisy):  # otherwise a sample or two at a higher rate
+            batch = _rows(noisy.reshape(len(noisy), -1)).to(self.device)
+            enhanced = self._run(self.model, batch).reshape(noisy.shape)
+        back = resample(enhanced, self.sample_rate, sample_rate)[: len(x)]
+        missing = [(0, len(x) - len(back))] + [(0, 0)] * (x.ndim - 1)
+        return _mixed(x, np.pad(back, missing), mix)
+
+    def blocks(self, blocks: Iterable[np.ndarray], sample_rate: int, mix: float = 1.0) -> Iterator[np.ndarray]:
+        """Enhance one signal of any length that comes in blocks, in bounded memory.
+
+        Args:
+            blocks: float (N,) each, or (N, C), N >= 0.
+            sample_rate, mix: as in ``enhance``.
+        Yields:
+            float32 blocks, (M,) or (M, C), with as many samples in all, from the same start: they come as soon as they
+            are settled.
+        Raises:
+            UserError: as ``enhance``.
+        """
+        _require(sample_rate, mix)
+        stream, dry = None, None  # dry: what is not given back yet
+        for block in blocks:
+            block = _checked(block)
+            if stream is None:
+                stream, dry = self._long(sample_rate, block.size // max(len(block), 1)), block[:0]
+            dry = np.concatenate([dry, block])
+            y = self._run(stream.step, _rows(block if block.ndim == 2 else block[:, None]))
+            if len(y):
+                yield _mixed(dry[: len(y)], y.reshape(-1, *block.shape[1:]), mix)
+                dry = dry[len(y) :]
+        if stream is None:
+            raise UserError("has no samples")
+        if len(dry):
+            yield _mixed(dry, self._run(stream.flush).reshape(dry.shape), mix)
+
+    def stream(self, sample_rate: int | None = None, channels: int = 1) -> "Stream | Resampled":
+        """A live stream: ``step(x (C, N)) -> (C, M)`` for chunks of any size, then ``flush()``.
+
+        Args:
+            sample_rate: of the chunks in Hz; None: the model's.
+            channels: C.
+        Raises:
+            UserError: the model needs whole recordings.
+        """
+        from senet.infer.stream import Stream
+
+        return self._at(sample_rate or self.sample_rate, Stream(self.model, channels), channels)
+
+    def _long(self, sample_rate, channels):
+        """What enhances a recording of any length, in blocks at ``sample_rate``."""
+        if self.causal and importlib.util.find_spec("senet.infer.stream"):
+            return self.stream(sample_rate, channels)
+        return self._at(sample_rate, Windows(self.model, channels, round(self.window * self.sample_rate)), channels)
+
+    def _run(self, function, *args):
+        with torch.inference_mode():
+            return _finite(function(*args).cpu().numpy().T)
+
+    def _at(self, sample_rate, stream, channels):
+        if sample_rate == self.sample_rate:
+            return stream
+        return Resampled(stream, sample_rate, self.sample_rate, channels)
+
+
+class Resampled:
+    """A stream at another rate than its model's.
+
+    Args:
+        stream: at the model's rate: ``step(x (C, N)) -> (C, M)``, ``flush() -> (C, M)``.
+        sample_rate: Hz, of what comes and goes here.
+        model_rate: Hz.
+        channels: C.
+    """
+
+    def __init__(self, stream: "Stream | Windows", sample_rate: int, model_rate: int, channels: int):
+        self._stream = stream
+        self._down = Resampler(sample_rate, model_rate, channels)
+        self._up = Resampler(model_rate, sample_rate, channels)
+        self._given = 0
+
+    def step(self, x: Tensor) -> Tensor:
+        """(C, N) float32 -> (C, M): what is settled by now."""
+        y = self._back(self._stream.step(_rows(self._down.step(x.numpy().T))))
+        self._given += y.shape[1]
+        return y
+
+    def flush(self) -> Tensor:
+        """The rest, (C, M): there are as many samples then as came."""
+        missing = self._down.taken - self._given
+        last = _rows(self._down.flush())
+        if self._down.given:  # otherwise a sample or two at a higher rate
+            last = torch.cat([self._stream.step(last), self._stream.flush()], 1)
+        y = torch.cat([self._back(last), _rows(self._up.flush())], 1)[:, :missing]
+        return F.pad(y, (0, missing - y.shape[1]))
+
+    def _back(self, y):
+        return _rows(self._up.step(y.cpu().numpy().T))
+
+
+def _rows(x):
+    """(N, C) array -> (C, N) tensor."""
+    return torch.from_numpy(np.ascontiguousarray(x.T))
+
+
+def _checked(x):
+    if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise UserError(f"is of {kind}, expected floats in [-1, 1]: divide 16-bit integers by 32768")
+    if x.ndim not in (1, 2):
+        raise UserError(f"has the shape {x.shape}, expected (samples,) or (samples, channels)")
+    if x.ndim == 2 and not x.shape[1]:
+        raise UserError("has no channels")
     if not np.isfinite(x).all():
         raise UserError("holds NaN or infinite samples")
-    if x.ndim == 2:
-        return np.stack([enhance(model, channel, sample_rate, device) for channel in x.T], axis=1)
-    noisy = resample(x, sample_rate, model.sample_rate)
-    if not len(noisy):  # a sample or two at a higher rate
-        noisy = np.zeros(1, np.float32)
-    with torch.inference_mode():
-        enhanced = model(torch.from_numpy(noisy)[None].to(device))[0].cpu().numpy()
-    if not np.isfinite(enhanced).all():
+    return x.astype(np.float32, copy=False)
+
+
+def _require(sample_rate, mix):
+    if sample_rate != int(sample_rate) or sample_rate < 1:
+        raise UserError(f"its sample rate is {sample_rate} Hz, expected a whole number from 1 on")
+    if not 0 <= mix <= 1:
+        raise UserError(f"mix is {mix}, expected 0 (nothing but the input) to 1 (nothing but the enhanced)")
+
+
+def _finite(y):
+    if not np.isfinite(y).all():
         raise UserError("the model's output for it is not finite")
-    back = resample(enhanced, model.sample_rate, sample_rate)[: len(x)]
-    return np.pad(back, (0, len(x) - len(back)))
+    return y
 
 
-class Item(NamedTuple):
-    """A file to enhance and where the result goes."""
-
-    source: str  # audio file or path.ark:offset
-    target: Path
-    root: Path | None = None  # that a relative source starts from
-
-
-class Progress:
-    """Counts files and seconds, and logs them with the real-time factor at most every ten seconds.
-
-    The real-time factor is computing time over the audio's duration: below 1 is faster than real time.
-    """
-
-    def __init__(self, total, every=10.0):
-        self.total, self.every = total, every
-        self.done, self.failed, self.clipped_files, self.audio, self.computing = 0, 0, 0, 0.0, 0.0
-        self.start = self.last = time.monotonic()
-
-    def add(self, seconds=0.0, computing=0.0):
-        """One more file is done; ``seconds`` of audio took ``computing`` seconds."""
-        self.done, self.audio, self.computing = self.done + 1, self.audio + seconds, self.computing + computing
-        now = time.monotonic()
-        if now - self.last >= self.every and self.done < self.total:
-            self.last = now
-            left = (now - self.start) / self.done * (self.total - self.done)
-            logging.info("enhance: %d of %d files%s, %.0f s left", self.done, self.total, self._speed(), left)
-
-    def finish(self):
-        """Log the whole run; the number of failures decides the exit status."""
-        logging.info(
-            "enhanced %d of %d files%s in %.1f s; failed %d, with clipped samples %d",
-            self.done - self.failed,
-            self.total,
-            self._speed(),
-            time.monotonic() - self.start,
-            self.failed,
-            self.clipped_files,
-        )
-        return self.failed
-
-    def _speed(self):
-        if not self.audio:
-            return ""
-        return f", {self.audio:.1f} s of audio, real-time factor {self.computing / self.audio:.3f}"
-
-
-def enhance_item(model, item, progress, device="cpu", x=None, sample_rate=None):
-    """Enhance one file into another, 16-bit wav of the same rate, channels and length.
-
-    Args:
-        model, device: as in ``enhance``.
-        item: Item.
-        progress: Progress, told what was done.
-        x, sample_rate: the file's content, when it was read before.
-    Returns:
-        number of clipped samples, or None when it failed: the reason is in the log and nothing was written.
-    """
-    seconds = computing = 0.0
-    clipped = None
-    try:
-        if x is None:
-            x, sample_rate = audio.read(item.source, root=item.root)
-        start = time.perf_counter()
-        enhanced = enhance(model, x, sample_rate, device)
-        seconds, computing = len(x) / sample_rate, time.perf_counter() - start
-        clipped = audio.write_wav(item.target, enhanced, sample_rate)
-        if clipped:
-            progress.clipped_files += 1
-            peak = np.abs(enhanced).max()
-            logging.warning("%s: peak %.2f exceeds 1: %d samples clipped", item.target, peak, clipped)
-    except UserError as error:
-        progress.failed += 1
-        where = "" if isinstance(error, audio.AudioError) else f"{item.source}: "
-        logging.error("%s%s; not enhanced", where, error)
-    progress.add(seconds, computing)
-    return clipped
+def _mixed(x, y, mix):
+    return y if mix == 1 else np.float32(mix) * y + np.float32(1 - mix) * x

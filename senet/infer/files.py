@@ -5,7 +5,7 @@ from pathlib import Path
 
 from senet.data.audio import EXTENSIONS, find_audio
 from senet.errors import UserError
-from senet.infer.enhance import Item
+from senet.infer.item import Item
 
 
 def list_items(inputs, output):

@@ -19,17 +19,17 @@ from senet.data import audio
 from senet.data.scp import Scp, write_table
 from senet.errors import UserError
 from senet.files import write_json
-from senet.infer.enhance import Item, Progress, enhance_item
+from senet.infer.item import Item, Progress, enhance_item
 from senet.shards import all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 
 
-def enhance_shards(model, identity, scp_path, out, job=None, device="cpu", checkpoint="best"):
+def enhance_shards(enhancer, identity, scp_path, out, job=None, checkpoint="best"):
     """Do the shards of one job.
 
     Args:
-        model, device: as in ``senet.infer.enhance.enhance``.
+        enhancer: Enhancer.
         identity: of the model; work of another one is done again.
         scp_path: wav.scp.
         out: output folder.
@@ -41,13 +41,13 @@ def enhance_shards(model, identity, scp_path, out, job=None, device="cpu", check
     scp, out = Scp(scp_path), Path(out)
     shards = my_shards(len(scp), SHARD_SIZE, job)
     progress = Progress(sum(shard.stop - shard.start for shard in shards))
-    where = _where(device) | {"checkpoint": checkpoint, "sha256": identity}
+    where = _where(enhancer.device) | {"checkpoint": checkpoint, "sha256": identity}
     for shard in shards:
         path = _shard_path(out, shard)
         header, known = records.previous(path)
         known = known if header == {"model": identity} else {}
         before = progress.computing, progress.audio
-        done = [_enhance_utterance(model, scp, i, out, known, progress, device) for i in range(shard.start, shard.stop)]
+        done = [_enhance_utterance(enhancer, scp, i, out, known, progress) for i in range(shard.start, shard.stop)]
         done = [record for record in done if record]
         if done != list(known.values()):
             records.write(path, {"model": identity}, done)
@@ -56,7 +56,7 @@ def enhance_shards(model, identity, scp_path, out, job=None, device="cpu", check
 
 
 def _where(device):
-    gpu = torch.device(device).type == "cuda"
+    gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if gpu else str(device),
         "threads": torch.get_num_threads(),
@@ -80,7 +80,7 @@ def _read_time(path):
         return {}
 
 
-def _enhance_utterance(model, scp, i, out, known, progress, device):
+def _enhance_utterance(enhancer, scp, i, out, known, progress):
     """The utterance's record, or None when it failed."""
     utt = scp.key(i)
     item = Item(scp.value(i), target(out, utt), scp.root)
@@ -89,13 +89,13 @@ def _enhance_utterance(model, scp, i, out, known, progress, device):
     try:
         x, sample_rate = audio.read(item.source, root=item.root)
     except audio.AudioError:
-        enhance_item(model, item, progress, device)  # reads again, and reports what is wrong with it
+        enhance_item(enhancer, item, progress)  # reads again, and reports what is wrong with it
         return None
     digest = records.audio_digest(x, sample_rate)
     if utt in known and known[utt]["input"] == digest and item.target.exists():
         progress.add()
         return known[utt]
-    clipped = enhance_item(model, item, progress, device, x, sample_rate)
+    clipped = enhance_item(enhancer, item, progress, x, sample_rate)
     return None if clipped is None else {"utt": utt, "input": digest, "samples": len(x), "clipped": clipped}
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from senet.errors import UserError
-from senet.infer.enhance import enhance
+from senet.infer.enhance import Enhancer
 from senet.infer.load import load_model
 
 
@@ -15,6 +15,10 @@ class Halve(torch.nn.Module):
     def forward(self, noisy):
         assert noisy.dtype == torch.float32 and noisy.ndim == 2
         return noisy / 2
+
+
+def enhance(model, x, sample_rate):
+    return Enhancer(model).enhance(x, sample_rate)
 
 
 def tone(rate, seconds=0.5, hertz=440):
@@ -45,7 +49,7 @@ def test_each_channel_is_enhanced_on_its_own(expdir):
     y = enhance(model, x, 16000)
     assert y.shape == x.shape
     for channel in range(3):
-        assert np.array_equal(y[:, channel], enhance(model, x[:, channel], 16000))
+        assert np.abs(y[:, channel] - enhance(model, x[:, channel], 16000)).max() < 1e-6
 
 
 @pytest.mark.parametrize(
