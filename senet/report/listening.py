@@ -76,16 +76,21 @@ def add_recordings(sets, comparisons, audio, utterances, room):
         queue += [(rank, number_of_set, recordings, one) for rank, one in enumerate(chosen)]
     for _, i, recordings, (utt, place, value) in sorted(queue, key=lambda q: q[:2]):
         takes = recordings_of(recordings.signals(utt))
-        size = sum(len(part) + 1000 for _, take in takes for part in take.values() if isinstance(part, str))
+        needed = size(take for _, take in takes)
         if all("missing" in take for _, take in takes):
             sets[i]["unheard"].append((utt, takes[0][1]["missing"]))
-        elif size > room:
+        elif needed > room:
             sets[i]["unheard"].append((utt, "size"))
         else:
-            room -= size
+            room -= needed
             sets[i]["utterances"].append(_utterance(comparisons[i], utt, place, value, takes))
     if missing:
         logging.warning("%d recordings, or lists of them, cannot be heard; the first: %s", len(missing), missing[0])
+
+
+def size(takes):
+    """How many bytes of a page the dicts of ``recordings_of`` need."""
+    return sum(len(part) + 1000 for take in takes for part in take.values() if isinstance(part, str))
 
 
 def _utterance(comparison, utt, place, value, takes):

@@ -51,11 +51,21 @@ def models(systems):
     names = sorted({name for of in flat.values() for name in of})
     values = [(name, [json.dumps(of[name], ensure_ascii=False) if name in of else None for of in flat.values()])
               for name in names]  # fmt: skip
-    made = [s | {"yaml": yaml.safe_dump(s["config"])} for s in systems if s["record"] or s["config"]]
     return {
-        "made": [m | {"facts": [(k, v) for k, v in facts(m["record"]) if v and k != "command"]} for m in made],
+        "made": [how_made(s["name"], s["record"], s["config"]) for s in systems if s["record"] or s["config"]],
         "systems": list(flat),
         "differences": [(name, of) for name, of in values if len(set(of)) > 1],
+    }
+
+
+def how_made(name, record, config):
+    """What ``how_made`` of template_parts.html shows of record.json and config.yaml, which may be empty."""
+    return {
+        "name": name,
+        "record": record,
+        "config": config,
+        "facts": [(k, v) for k, v in facts(record) if v and k != "command"],
+        "yaml": yaml.safe_dump(config),
     }
 
 

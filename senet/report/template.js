@@ -25,6 +25,8 @@ for (const th of all("table.sortable thead th")) {
       return (ascending ? order : -order) || i - j;
     });
     body.append(...rows.map((r) => r[2]));
+    const others = document.getElementById(th.closest("table").dataset.orders); // that have the order of the rows
+    others?.append(...rows.map((r) => document.getElementById(r[2].dataset.of)).filter(Boolean));
   };
 }
 

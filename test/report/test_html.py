@@ -1,17 +1,16 @@
 """senet.report.html: what the page says, that it stands alone, and that it stays small; charts and recordings."""
 
-import base64
 import io
 import json
 import re
 import struct
 import zlib
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import soundfile
 from experiments import make_experiments
+from pages import Page, decoded
 
 from senet.data.audio import read, write_wav
 from senet.data.scp import read_table
@@ -19,42 +18,6 @@ from senet.dsp import spectrogram
 from senet.report import charts, html, listening
 from senet.report.comparison import compare
 from senet.report.page import markdown
-
-VOID = {"meta", "br", "img", "link"}
-
-
-class Page(HTMLParser):
-    """Elements as (tag, attributes), their text, and whether each end tag belongs to the element that is open."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.words, self.open = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        assert len(dict(attrs)) == len(attrs), (tag, attrs)  # none twice
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag, **wanted):
-        return [a for t, a in self.elements if t == tag and all(wanted[k] in (a.get(k) or "") for k in wanted)]
 
 
 @pytest.fixture(scope="module")
@@ -284,10 +247,6 @@ def test_published_values_stand_apart_with_their_status(tmp_path):
     assert "NetA" not in text[: text.index('id="published"')]
     assert "0.90 ? 1" in found.text and "2.16 ✓ 2" in found.text and "A & B" in found.words
     assert found.all("span", title="recalled: A & B")
-
-
-def decoded(uri):
-    return base64.b64decode(uri.partition(",")[2])
 
 
 class TestListening:
