@@ -5,15 +5,16 @@ import sys
 from pathlib import Path
 
 from senet import config
-from senet.bin import run, setup_logging, train
+from senet.bin import run, setup_logging
 from senet.errors import UserError
+from senet.train import options
 
 # The longest signal that the receptive field is looked for in, by its MACs and seconds: some seconds on one core.
 REACH_MACS, REACH_SECONDS = 2e10, 12.0
 
 
 def get_parser():
-    parser = train.get_parser()
+    parser = options.get_parser()
     parser.description = (
         "Tell what a model costs and how far it looks: parameters and MACs of its parts, memory of a training step and "
         "of enhancing a recording, latency, receptive field. Takes the options and configurations of senet.bin.train "
@@ -101,17 +102,18 @@ def training_memory(args):
     import torch
 
     from senet.models.measure import LiveBytes
+    from senet.train import build
 
     seconds = args.crop_seconds or args.seconds
     with LiveBytes() as memory:
         with torch.device("meta"):
-            model = train.build_model(args, "meta").train()
-            objective = train.build_objective(args, model, "meta")
+            model = build.build_model(args, "meta").train()
+            objective = build.build_objective(args, model, "meta")
             num_samples = round(seconds * model.sample_rate)
             size = args.batch_size * objective.passes
             batch = {name: torch.empty(size, num_samples) for name in ("noisy", "clean", "noise")}
             batch |= {"lengths": torch.full((size,), num_samples), "ids": [""] * size}
-        train.begin(objective)
+        build.begin(objective)
         memory.restart()
         objective.step(batch)
     return {

@@ -171,11 +171,11 @@ def hardware():
         "host": platform.node(),
         "system": platform.platform(),
         "cpu": cpu_name(),
-        "cores": available_cores(),
+        "cores": len(available_cores()),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
 
 
 def available_cores():
-    """Cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Numbers of the cores that this process may use, which can be fewer than the machine has."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))

@@ -19,7 +19,8 @@ from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
 from senet.lock import Lock
-from senet.train.distributed import Place
+from senet.train import build, session
+from senet.train.distributed import Group, Place
 from senet.train.launch import launch
 
 MODEL = ["--model", "lowlatency.LowLatencyNet", "--loss", "spectral.CompressedSpectrum", "--model_conf"]
@@ -66,7 +67,7 @@ def test_counting_a_models_macs_leaves_its_random_numbers_alone():
     args = train.get_parser().parse([*MODEL, SIZES, "--train", "x", "--valid", "x", "--expdir", "x"])
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    assert train.count_macs(args) > 0
+    assert build.count_macs(args) > 0
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -82,7 +83,7 @@ class Branching(torch.nn.Module):
 def test_macs_that_cannot_be_counted_are_none(monkeypatch, caplog):
     monkeypatch.setattr(config, "build", lambda *args: Branching())
     args = train.get_parser().parse([*MODEL, SIZES, "--train", "x", "--valid", "x", "--expdir", "x"])
-    assert train.count_macs(args) is None
+    assert build.count_macs(args) is None
     assert "its MACs are not counted" in caplog.text
 
 
@@ -121,7 +122,7 @@ def test_a_model_without_parameters_gets_its_checkpoint_at_once(untrained):
     assert "classical.LogMMSE has no trainable parameters, so there is nothing to train" in said
     assert json.loads((exp / "record.json").read_text())["parameters"] == 0
     assert [e["step"] for e in checkpoint.entries(exp / "checkpoints")] == [0]
-    model = load_model(exp)
+    model = load_model(exp).model
     assert model(torch.randn(1, 1000)).shape == (1, 1000)
 
 
@@ -142,22 +143,22 @@ def test_a_model_with_parameters_needs_a_loss(small_set, tmp_path):
 def test_the_averaged_weights_are_what_enhances(small_set, tmp_path):
     run(tmp_path / "exp", small_set, "--ema_decay", "0.5", "--max_epoch", "1", "--save_every", "1", "--keep_last", "2")
     state = checkpoint.load(tmp_path / "exp" / "checkpoints")
-    assert all(torch.equal(v, state["model"][k]) for k, v in load_model(tmp_path / "exp", "last").state_dict().items())
+    assert all(torch.equal(v, state["model"][k]) for k, v in load_model(tmp_path / "exp", "last").model.state_dict().items())
     assert not torch.equal(state["model"]["output.weight"], state["trained"]["weights"]["output.weight"])
-    mean = load_model(tmp_path / "exp", "mean_last_2").state_dict()["output.weight"]
-    two = [load_model(tmp_path / "exp", f"step_0000000{i}.pt").state_dict()["output.weight"] for i in (2, 3)]
+    mean = load_model(tmp_path / "exp", "mean_last_2").model.state_dict()["output.weight"]
+    two = [load_model(tmp_path / "exp", f"step_0000000{i}.pt").model.state_dict()["output.weight"] for i in (2, 3)]
     torch.testing.assert_close(mean, (two[0] + two[1]) / 2)
 
 
 def test_stored_spectra_of_another_window_than_the_models_are_refused(spectra, tmp_path, monkeypatch):
-    inner = train.build_model
+    inner = build.build_model
 
     def build_model(args, device):
         model = inner(args, device)
         model.stft = STFT(512, 160, 400, window="sqrt_hann")
         return model
 
-    monkeypatch.setattr(train, "build_model", build_model)
+    monkeypatch.setattr(session, "build_model", build_model)
     with pytest.raises(UserError, match="window is hann, sqrt_hann expected by the model"):
         run(tmp_path / "exp", spectra, "--feats_type", "stft")
 
@@ -394,7 +395,7 @@ def test_shared_memory_too_small_for_the_readers_is_refused_with_what_fits(small
     class Small:
         f_bavail, f_blocks, f_frsize = 150, 250, 1000
 
-    monkeypatch.setattr(train.os, "statvfs", lambda path: Small)
+    monkeypatch.setattr(os, "statvfs", lambda path: Small)
     # Two utterances of up to 22400 samples, noisy and clean, in float32; two batches each and one in use.
     message = r"--num_workers 4: .* up to 0 MB each, may take 3 MB .*has 0 MB free of 0 MB. Use --num_workers 0"
     with pytest.raises(UserError, match=message):
@@ -407,7 +408,7 @@ def test_the_readers_that_fit_are_named(small_set, tmp_path, monkeypatch, worker
     class Small:
         f_bavail, f_blocks, f_frsize = 5 * 2 * (2 * 22400 * 4 + 8), 250, 1
 
-    monkeypatch.setattr(train.os, "statvfs", lambda path: Small)
+    monkeypatch.setattr(os, "statvfs", lambda path: Small)
     if workers == 2:
         assert run(tmp_path / "exp", small_set, "--num_workers", "2")
         return
@@ -468,7 +469,7 @@ def test_an_experiment_in_use_is_refused(small_set, tmp_path):
 
 
 def test_a_signal_before_the_first_step_says_that_the_command_continues(small_set, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(train, "build_model", lambda *args: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr(session, "build_model", lambda *args: os.kill(os.getpid(), signal.SIGUSR1))
     with pytest.raises(SystemExit) as stop:
         run(tmp_path / "exp", small_set)
     assert stop.value.code == 75
@@ -511,10 +512,13 @@ def test_two_processes_train_what_one_does(small_set, tmp_path, capfd):
     assert said.count("epoch 2/2 3/3") == 1 + 1 and "rank 0 of 2 on " in said  # each training's, once
 
 
-def test_torchrun_starts_processes_too(small_set, tmp_path):
+@pytest.mark.parametrize("how", [["-m", "senet.bin.train"], ["command.py", "train"]])
+def test_torchrun_starts_processes_too(small_set, tmp_path, how):
     words = ["--train", small_set, "--valid", small_set, "--expdir", tmp_path / "exp", *MODEL, SIZES]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    call = [*torchrun, "-m", "senet.bin.train", *map(str, words), "--num_threads", "2", "--max_steps", "1"]
+    (tmp_path / "command.py").write_text("import sys; from senet.bin import senet; sys.exit(senet())")  # the command
+    how = [str(tmp_path / word) if word == "command.py" else word for word in how]
+    call = [*torchrun, *how, *map(str, words), "--num_threads", "2", "--max_steps", "1"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "rank 0 of 2 on " in (tmp_path / "exp" / "train.log").read_text()
@@ -522,16 +526,38 @@ def test_torchrun_starts_processes_too(small_set, tmp_path):
 
 def test_what_is_wrong_with_one_process_is_said_with_its_rank_and_ends_all(small_set, tmp_path, capfd):
     code = (
-        "import os, sys; from senet.bin import train\n"
+        "import os, sys; from senet.bin import run, train; from senet.train import session\n"
         "def fail(*args): raise MemoryError('no room')\n"
-        "if os.environ['RANK'] == '1': train.require_shared_memory = fail\n"
-        "sys.exit(train.command())"
+        "if os.environ['RANK'] == '1': session.require_shared_memory = fail\n"
+        "sys.exit(run(train.main))"
     )
     assert launched(tmp_path / "exp", small_set, 2, trains_with=("-c", code)) == 1
     said = capfd.readouterr().err
     assert "error: rank 1 on " in said and "MemoryError: no room" in said
     log = (tmp_path / "exp" / "train.log").read_text()
     assert "ERROR: no room [rank 1 on " in log and "in fail" in log
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "threads"),
+    [
+        (None, [], 4),
+        (None, [("here", {0, 1, 2, 3})], 2),  # as torchrun leaves them
+        (None, [("here", {4, 5, 6, 7}), ("there", {0, 1, 2, 3})], 4),  # as srun binds them
+        (6, [("here", {4, 5, 6, 7}), ("there", {0, 1, 2, 3})], 3),
+        (1, [("here", {0, 1, 2, 3})], 1),
+    ],
+)
+def test_processes_share_the_threads_of_their_machine_unless_they_have_cores_of_their_own(
+    monkeypatch, wanted, others, threads
+):
+    found = []
+    group = Group(0, 1 + len(others), ["here", *(host for host, _ in others)])
+    group.gather = lambda value: [value, *(cores for _, cores in others)]
+    monkeypatch.setattr(build, "available_cores", lambda: {0, 1, 2, 3})
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    build.set_threads(wanted, group)
+    assert found == [threads]
 
 
 def test_a_batch_is_not_smaller_than_the_processes_are_many(small_set, tmp_path, capfd):
@@ -548,6 +574,6 @@ def test_gpus_of_one_machine_get_a_process_each(small_set, tmp_path, monkeypatch
     assert train.main(words) == 75
     assert calls == [([sys.executable, "-m", "senet.bin.train", *words], 2)]
     args = train.get_parser().parse(words)
-    assert train.choose_device(args, Place(3, 4, 1)) == torch.device("cuda", 1)
+    assert build.choose_device(args, Place(3, 4, 1)) == torch.device("cuda", 1)
     with pytest.raises(UserError, match="--ngpu 2: this is process 3 of its machine"):
-        train.choose_device(args, Place(2, 4, 2))
+        build.choose_device(args, Place(2, 4, 2))

@@ -5,8 +5,10 @@ import torch
 from reduced import CONFIGS, config_id, reduced
 
 from senet import config
-from senet.bin.train import build_model, build_objective, get_parser, open_data, resolve_options
+from senet.bin.train import get_parser, resolve_options
 from senet.errors import UserError
+from senet.train.build import build_model, build_objective
+from senet.train.data import open_data
 
 
 @pytest.fixture(params=CONFIGS, ids=config_id)

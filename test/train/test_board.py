@@ -16,6 +16,7 @@ from toys import supervised
 
 from senet.bin import train
 from senet.errors import UserError
+from senet.train import session
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="pip install senet[tb]")
 
@@ -119,11 +120,11 @@ def options(*words):
 
 
 def test_without_tensorboard_training_says_so_once_unless_it_was_asked_for(monkeypatch, caplog):
-    assert train.open_board(options()) and train.open_board(options("--tensorboard", "false")) is None
+    assert session.open_board(options()) and session.open_board(options("--tensorboard", "false")) is None
     monkeypatch.delitem(sys.modules, "senet.train.board", raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO):
-        assert train.open_board(options()) is None
+        assert session.open_board(options()) is None
     assert caplog.text.count("no TensorBoard: it is not installed") == 1
     with pytest.raises(UserError, match="--tensorboard true: .*pip install"):
-        train.open_board(options("--tensorboard", "true"))
+        session.open_board(options("--tensorboard", "true"))

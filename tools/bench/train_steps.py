@@ -23,6 +23,9 @@ import torch
 
 from senet.bin import train
 from senet.errors import UserError
+from senet.train.build import build_model, build_objective, choose_device, set_threads
+from senet.train.data import open_data
+from senet.train.distributed import Group
 
 WARM_UP = 3  # steps
 HELD = 4  # batches
@@ -33,10 +36,11 @@ def build(words):
     parser = train.get_parser()
     args = parser.parse([*words, "--expdir", "-"])
     train.resolve_options(args, parser)
-    device = train.choose_device(args)
-    model = train.build_model(args, device)
-    objective = train.build_objective(args, model, device)
-    batches, _ = train.open_data(args, model, objective.passes)
+    device = choose_device(args)
+    set_threads(args.num_threads, Group())
+    model = build_model(args, device)
+    objective = build_objective(args, model, device)
+    batches, _ = open_data(args, model, objective.passes)
     return args, objective, batches, device
 
 
