@@ -84,7 +84,6 @@ def prepare(args, num_threads):
     """The Enhancer."""
     import torch
 
-    from senet.infer.enhance import Enhancer
     from senet.infer.load import load_model
 
     if num_threads:
@@ -92,9 +91,10 @@ def prepare(args, num_threads):
     if args.ngpu and not torch.cuda.is_available():
         raise UserError(f"--ngpu {args.ngpu}: torch {torch.__version__} sees no GPU; use --ngpu 0 or see nvidia-smi")
     device = "cuda" if args.ngpu else "cpu"
-    model = load_model(args.model, args.checkpoint, device)
-    logging.info("%s: %s, %d Hz, on %s", Path(args.model), type(model).__name__, model.sample_rate, device)
-    return model if isinstance(model, Enhancer) else Enhancer(model)
+    enhancer = load_model(args.model, args.checkpoint, device)
+    network = type(enhancer.model).__name__
+    logging.info("%s: %s, %d Hz, on %s", Path(args.model), network, enhancer.sample_rate, device)
+    return enhancer
 
 
 if __name__ == "__main__":

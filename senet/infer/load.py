@@ -1,61 +1,173 @@
-"""From an experiment folder to a model that is ready to run."""
+"""From an experiment folder, or from a pack, to a model that is ready to run."""
 
+import contextlib
 import hashlib
 import json
 import re
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn.modules import module as registration
 
-from senet import checkpoint, config
+from senet import __version__, config
+from senet import checkpoint as checkpoints
 from senet.errors import UserError
+from senet.infer import record
+from senet.infer.card import harmless
+from senet.infer.enhance import Enhancer
+from senet.infer.pack import DTYPES, SUFFIX, Pack
+
+# What a stranger's configuration may ask for, far above what any model here does.
+MAX_NUMBER = 1 << 20  # of a size or a rate
+MAX_COMPUTED = 1 << 28  # bytes of what is not stored but computed, such as windows
+MAX_PARTS = 1000, 20  # modules, parameters and buffers: so many, and so many more for each stored tensor
 
 
-def load_model(path, which="best", device="cpu"):
-    """The trained model of an experiment.
+def load_model(path: str | Path, checkpoint: str = "best", device: str | torch.device = "cpu") -> Enhancer:
+    """A trained model, ready to enhance.
 
     Args:
-        path: ``exp/<tag>``, with config.yaml and checkpoints/.
-        which: ``"best"`` (by validation loss), ``"last"``, the name of a checkpoint file, or ``"mean_best_N"`` or
-            ``"mean_last_N"``, the mean of the weights of N checkpoints.
-        device: where it shall run.
+        path: an experiment folder, ``exp/<tag>``, or a pack, ``name.senet``, which is safe to open whoever made it.
+        checkpoint: of an experiment: ``"best"`` (by validation loss), ``"last"``, the name of a checkpoint file, or
+            ``"mean_best_N"`` or ``"mean_last_N"``, the mean of the weights of N checkpoints. A pack has one.
+        device: where it shall run, such as ``"cuda"``.
     Returns:
-        the model in evaluation mode, without gradients; ``forward(noisy (B, N)) -> (B, N)`` at ``sample_rate`` Hz.
+        an Enhancer; what is known of the model is its ``info``. Its ``model`` is in evaluation mode, without gradients.
     Raises:
-        UserError: no such experiment, a damaged checkpoint, or one of a model other than config.yaml's (names the key).
+        UserError: there is no such model, or it is damaged, of another configuration, or of a newer senet; says which.
     """
-    options = _model_options(path)
-    model = config.build("models", options["model"], options["model_conf"])
-    weights = _weights(Path(path) / "checkpoints", which, device)
-    try:
-        checkpoint.require_fit(model.state_dict(), weights)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    model.load_state_dict(weights)
-    return model.to(device).eval().requires_grad_(False)
+    if is_pack(path):
+        if checkpoint != "best":
+            raise UserError(f"{path}: a pack has one set of weights and no checkpoint '{checkpoint}'; leave that out")
+        pack = Pack(path)
+        model, info = _of_pack(pack), pack.record
+    else:
+        model = _of_experiment(path, checkpoint)
+        info = record.of_experiment(path, model, model_options(path), checkpoint)
+    return Enhancer(model.to(device).eval().requires_grad_(False), info)
+
+
+def is_pack(path):
+    """Whether ``path`` is meant to be a pack: an experiment is a folder."""
+    return Path(path).is_file() or (Path(path).suffix == SUFFIX and not Path(path).is_dir())
+
+
+def model_options(path):
+    """{"model": ..., "model_conf": ...} of an experiment or a pack."""
+    if is_pack(path):
+        options = Pack(path).record
+    elif Path(path).is_dir():
+        options = config.load_resolved(path)
+    else:
+        raise UserError(f"{path}: no such folder; --model wants an experiment, such as exp/train_lowlatency, or a pack")
+    if "model" not in options:
+        raise UserError(f"{Path(path) / 'config.yaml'}: names no 'model'; it is not of senet.bin.train")
+    return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
 
 
 def identity(path, model):
     """Hexadecimal digest of a loaded model: equal weights and equal configuration give an equal one."""
-    h = hashlib.sha256(json.dumps(_model_options(path), sort_keys=True).encode())
+    h = hashlib.sha256(json.dumps(model_options(path), sort_keys=True).encode())
     for name, value in model.state_dict().items():
         h.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
 
 
-def _weights(folder, which, device):
+# ---------------------------------------------------------------- experiments
+
+
+def _of_experiment(path, which):
+    options = model_options(path)
+    model = config.build("models", options["model"], options["model_conf"])
+    weights = _weights(Path(path) / "checkpoints", which)
+    try:
+        checkpoints.require_fit(model.state_dict(), weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    model.load_state_dict(weights)
+    return model
+
+
+def _weights(folder, which):
     if match := re.fullmatch(r"mean_(best|last)_([1-9]\d*)", which):
-        return checkpoint.load_mean(folder, match[1], int(match[2]), map_location=device)
-    state = checkpoint.load(folder, which, map_location=device)
+        return checkpoints.load_mean(folder, match[1], int(match[2]))
+    state = checkpoints.load(folder, which)
     if "model" not in state:
         raise UserError(f"{folder}: no model in the checkpoint, only {', '.join(state)}; it is not of senet.bin.train")
     return state["model"]
 
 
-def _model_options(path):
-    if not Path(path).is_dir():
-        raise UserError(f"{path}: no such folder; --model wants an experiment, such as exp/train_lowlatency")
-    options = config.load_resolved(path)
-    if "model" not in options:
-        raise UserError(f"{Path(path) / 'config.yaml'}: names no 'model'; it is not of senet.bin.train")
-    return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
+# ---------------------------------------------------------------- packs
+
+
+def _of_pack(pack):
+    """The model, built only after it is known to have the sizes of the stored tensors."""
+    dotted, conf = pack.record["model"], pack.record["model_conf"]
+    try:
+        _require_model(dotted)
+        _require_small("model_conf", conf)
+        with torch.device("meta"), _few_parts(len(pack.table)):  # sizes without memory
+            _require_fit(config.build("models", dotted, conf), pack)
+        model = config.build("models", dotted, conf)
+    except UserError as error:
+        other = "" if pack.made_by == __version__ else f" (made by senet {pack.made_by}, this is {__version__})"
+        raise UserError(harmless(f"{pack.path}{other}: {error}")) from None
+    except Exception as error:  # what a class does with values that it was never meant for
+        reason = harmless(f"{type(error).__name__}: {error}".partition("\n")[0])
+        raise UserError(f"{pack.path}: its model_conf builds no model ({reason})") from error
+    model.load_state_dict(pack.tensors())
+    return model
+
+
+def _require_model(dotted):
+    """A class that a file of senet.models defines, and not one that it only uses."""
+    cls = config.locate("models", dotted, "model")
+    home = f"senet.models.{dotted.rpartition('.')[0]}"
+    if not issubclass(cls, nn.Module) or cls.__module__ != home:
+        raise UserError(f"model: '{dotted}' is no model of senet.models")
+
+
+def _require_small(name, value):
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_small(f"{name}.{key}", item)
+    elif isinstance(value, int | float) and abs(value) > MAX_NUMBER:
+        raise UserError(f"{name} is {value:g}, and a pack's are at most {MAX_NUMBER}")
+
+
+@contextlib.contextmanager
+def _few_parts(tensors):
+    """Stop what is built here when it gets more modules, parameters and buffers than a model of ``tensors`` has."""
+    left = MAX_PARTS[0] + MAX_PARTS[1] * tensors
+
+    def count(*_):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UserError(f"model_conf: has more parts than a model of {tensors} stored tensors")
+
+    kinds = "parameter", "buffer", "module"
+    hooks = [getattr(registration, f"register_module_{kind}_registration_hook")(count) for kind in kinds]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _require_fit(model, pack):
+    """Compare a model on the meta device with what is stored, and with what the record says of it."""
+    expected = {name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in model.state_dict().items()}
+    found = {name: (DTYPES[dtype], shape) for name, (dtype, shape, *_) in pack.table.items()}
+    for name in [*expected, *(n for n in found if n not in expected)]:
+        stored, wanted = (f"{of[name][0]} {of[name][1]}" if name in of else "absent" for of in (found, expected))
+        if stored != wanted:
+            raise UserError(f"'{name}' is {stored} in the pack and {wanted} in its model; its record is of another one")
+    computed = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - pack.size
+    if computed > MAX_COMPUTED:
+        raise UserError(f"model_conf: asks for {computed} bytes beside the stored weights")
+    for name in ("sample_rate", "causal", "latency"):
+        said, has = pack.record[name], getattr(model, name, None)
+        if said != has:
+            raise UserError(f"{name} is {said} in its record and {has} in its model")

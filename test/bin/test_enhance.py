@@ -42,7 +42,7 @@ def test_one_file_is_what_the_model_makes_of_it(expdir, tmp_path):
     soundfile.write(tmp_path / "noisy.wav", noise(4000), 16000)
     assert run_enhance(expdir, tmp_path / "noisy.wav", "-o", tmp_path / "new" / "clean.wav") == 0
     x = soundfile.read(tmp_path / "noisy.wav", dtype="float32")[0]
-    expected = load_model(expdir)(torch.from_numpy(x)[None])[0].numpy()
+    expected = load_model(expdir).model(torch.from_numpy(x)[None])[0].numpy()
     y, rate = soundfile.read(tmp_path / "new" / "clean.wav")
     assert rate == 16000
     assert np.abs(y - expected).max() <= 0.5 / 32768 + 1e-7
@@ -147,7 +147,7 @@ class TestScp:
         assert [key for key, _ in out] == [key for key, _ in Scp(scp)]
         for key, value in Scp(scp):
             x, y = read(value)[0], read(out[key], root=out.root)[0]
-            expected = load_model(expdir)(torch.from_numpy(x)[None])[0].numpy()
+            expected = load_model(expdir).model(torch.from_numpy(x)[None])[0].numpy()
             assert np.abs(y - expected).max() <= 0.5 / 32768 + 1e-7
 
     @pytest.mark.parametrize("jobs", [1, 3])

@@ -38,13 +38,13 @@ def test_any_rate_comes_back_in_time_and_level(rate):
 @pytest.mark.parametrize("n", [1, 2, 159, 4001, 12345])
 def test_length_is_kept(expdir, rate, n):
     x = 0.1 * np.random.default_rng(0).standard_normal(n).astype(np.float32)
-    y = enhance(load_model(expdir), x, rate)
+    y = enhance(load_model(expdir).model, x, rate)
     assert y.shape == x.shape
     assert np.isfinite(y).all()
 
 
 def test_each_channel_is_enhanced_on_its_own(expdir):
-    model = load_model(expdir)
+    model = load_model(expdir).model
     x = 0.1 * np.random.default_rng(0).standard_normal((4000, 3)).astype(np.float32)
     y = enhance(model, x, 16000)
     assert y.shape == x.shape

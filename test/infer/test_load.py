@@ -17,19 +17,19 @@ def copy(expdir, tmp_path):
 
 def test_weights_are_those_of_the_checkpoint_asked_for(expdir):
     for which, name in (("best", "step_00000001.pt"), ("last", "step_00000002.pt"), ("step_00000002.pt",) * 2):
-        model = load_model(expdir, which)
+        model = load_model(expdir, which).model
         saved = torch.load(expdir / "checkpoints" / name, weights_only=True)["model"]
         assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
 
 
 def test_a_mean_of_checkpoints_is_the_mean_of_their_weights(expdir):
     mean, states = (
-        load_model(expdir, "mean_best_2"),
-        [load_model(expdir, which).state_dict() for which in ("best", "last")],
+        load_model(expdir, "mean_best_2").model,
+        [load_model(expdir, which).model.state_dict() for which in ("best", "last")],
     )
     for name, value in mean.state_dict().items():
         torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2)
-    assert identity(expdir, mean) == identity(expdir, load_model(expdir, "mean_last_2"))
+    assert identity(expdir, mean) == identity(expdir, load_model(expdir, "mean_last_2").model)
     with pytest.raises(UserError, match="mean of 3 checkpoints is wanted, and only 2 with a validation score"):
         load_model(expdir, "mean_best_3")
     with pytest.raises(UserError, match="no checkpoint 'mean_last_0'; there are step_00000001.pt"):
@@ -37,7 +37,7 @@ def test_a_mean_of_checkpoints_is_the_mean_of_their_weights(expdir):
 
 
 def test_model_is_ready_to_run(expdir):
-    model = load_model(expdir)
+    model = load_model(expdir).model
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert model(torch.zeros(1, 1000)).shape == (1, 1000)
@@ -47,7 +47,7 @@ def test_damaged_best_checkpoint_is_reported_and_the_next_one_used(copy, caplog)
     with open(copy / "checkpoints" / "step_00000001.pt", "r+b") as f:
         f.seek(500)
         f.write(b"\xff\x00\xff")
-    model = load_model(copy)
+    model = load_model(copy).model
     saved = torch.load(copy / "checkpoints" / "step_00000002.pt", weights_only=True)["model"]
     assert torch.equal(model.output.weight, saved["output.weight"])
     assert "step_00000001.pt: damaged" in caplog.text
@@ -81,10 +81,10 @@ def test_missing_pieces_are_named(copy, tmp_path):
 
 
 def test_identity_tells_weights_and_configurations_apart(expdir, copy):
-    best, last = load_model(expdir), load_model(expdir, "last")
-    assert identity(expdir, best) == identity(copy, load_model(copy))
+    best, last = load_model(expdir).model, load_model(expdir, "last").model
+    assert identity(expdir, best) == identity(copy, load_model(copy).model)
     assert identity(expdir, best) != identity(expdir, last)
     options = config.load_resolved(copy)
     options["model_conf"]["exponent"] = 0.5  # changes what the same weights do
     config.save_resolved(copy / "config.yaml", options)
-    assert identity(copy, load_model(copy)) != identity(expdir, best)
+    assert identity(copy, load_model(copy).model) != identity(expdir, best)

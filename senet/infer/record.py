@@ -1,0 +1,72 @@
+"""What is known of a trained model: ``Enhancer.info``, and the record in a pack.
+
+Of the machine it was trained on nothing goes along but its processors: no path, no host, no command line.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+NOT_STATED = "not stated"
+_PLACES = {"config", "train", "valid", "data", "expdir"}  # options of training that are paths
+
+
+def of_experiment(path, model, options, checkpoint):
+    """The record of an experiment's model; see ``senet.infer.pack.FIELDS``.
+
+    Args:
+        path: ``exp/<tag>``.
+        model: its model, with the weights in question.
+        options: of config.yaml.
+        checkpoint: which weights these are.
+    """
+    path = Path(path)
+    made = _read(path / "record.json")
+    doc = (sys.modules[type(model).__module__].__doc__ or "").strip()
+    return {
+        "name": path.resolve().name,
+        "description": "",
+        "licence": NOT_STATED,
+        "about": "\n\n".join(" ".join(part.split()) for part in doc.split("\n\n")[:2]),  # title, papers
+        "model": options["model"],
+        "model_conf": options["model_conf"],
+        "sample_rate": model.sample_rate,
+        "causal": model.causal,
+        "latency": model.latency,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "macs_per_second": made.get("macs_per_second"),
+        "training": _training(path, made, checkpoint),
+        "scores": {},
+    }
+
+
+def _training(path, made, checkpoint):
+    from senet import config
+
+    known = ("epochs", "git", "processes", "seed", "training_seconds", "unfinished", "updates", "validation_loss",
+             "versions", "written")  # fmt: skip
+    recipe = path.resolve().parents[1]
+    how_far = _read(path / "status.json")
+    if how_far.get("state") not in (None, "finished"):
+        made = {"unfinished": f"{how_far['state']} at step {how_far.get('step', '?')}"} | made
+    return {
+        "recipe": recipe.name if (recipe / "path.sh").exists() else None,
+        "checkpoint": checkpoint,
+        "data": {what: _data(found) for what, found in made.get("data", {}).items()},
+        "hardware": {name: made.get("hardware", {}).get(name) for name in ("cpu", "gpus")},
+        "config": {k: v for k, v in config.load_resolved(path).items() if k not in _PLACES},
+        **{name: made[name] for name in known if name in made},
+    }
+
+
+def _data(found):
+    return {k: v for k, v in found.items() if k != "path"} | {"name": Path(found["path"]).name}
+
+
+def _read(path):
+    """What a JSON file says; nothing where there is none, or where it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
