@@ -6,7 +6,7 @@ import logging
 import torch
 
 from senet.train.distributed import Group
-from senet.train.updater import Updater, is_out_of_memory
+from senet.train.updater import Updater, forget, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def largest_micro_batch(objective, heaviest, most):
             updater.optimizer.zero_grad(set_to_none=True)
         objective.load_state_dict(state)
         torch.manual_seed(seed)
-        _forget()
+        forget()
     log.info("memory suffices for %d items at a time%s", fitting, ": all of a batch" if fitting == most else "")
     return fitting
 
@@ -59,10 +59,5 @@ def _step(objective, heaviest, n):
             raise
         return error.with_traceback(None)  # which would hold on to what was in memory
     finally:
-        _forget()
+        forget()
     return None
-
-
-def _forget():
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

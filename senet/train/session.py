@@ -100,6 +100,7 @@ def build_trainer(args, device, group, experiment, facts):
         keep_best=args.keep_best,
         keep_last=args.keep_last,
         max_nonfinite=args.max_nonfinite,
+        oom=args.oom,
         seed=args.seed,
         num_workers=args.num_workers,
         board=None if group.rank else open_board(args),

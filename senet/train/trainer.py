@@ -5,12 +5,9 @@ Everything that decides the parameters follows from the configuration and the st
 killed anywhere continues to the same bits, on the same machine and number of threads.
 """
 
-import errno
 import logging
 import math
-import re
 import signal
-import time
 from pathlib import Path
 
 import torch
@@ -18,15 +15,16 @@ import torch
 from senet import checkpoint
 from senet.errors import UserError
 from senet.signals import AGAIN, on_stop
-from senet.train.distributed import Group, is_lost
+from senet.train.distributed import Group
 from senet.train.log import Mean, Silent, TrainLog, clock
+from senet.train.speed import Speed
 from senet.train.status import note_finished
+from senet.train.trouble import explained
+from senet.train.updater import forget, is_out_of_memory, rows_of
 
 log = logging.getLogger(__name__)
 
-_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-_NO_MEMORY = "can't allocate memory"  # as the CPU's allocator says
-_WORKER_DIED = re.compile("DataLoader worker.*(killed by signal|exited unexpectedly)")
+_MUCH_WAITING = 0.03  # of the time, from where it is worth a word
 
 
 class Trainer:
@@ -48,6 +46,7 @@ class Trainer:
             that is 0), besides the last two. Their steps do not depend on interruptions.
         max_nonfinite: stop at so many batches in a row without a finite loss and gradient; those before it are skipped,
             and named in the log. 1: at the first.
+        oom: out of memory in validation: ``retry`` with half of a batch at a time, from there on, or ``stop``.
         seed: of dropout and the like.
         num_workers: processes that read batches.
         board: makes a ``senet.train.board.Board`` of the step that is started from; None: no TensorBoard.
@@ -72,6 +71,7 @@ class Trainer:
         keep_best=1,
         keep_last=0,
         max_nonfinite=1,
+        oom="retry",
         seed=0,
         num_workers=0,
         board=None,
@@ -82,9 +82,10 @@ class Trainer:
         self.max_epoch, self.max_steps, self.patience = max_epoch, max_steps, patience
         self.log_every, self.save_every = log_every, save_every
         self.keep_best, self.keep_last, self.max_nonfinite = keep_best, keep_last, max_nonfinite
-        self.board, self.group = board, group or Group()
+        self.oom, self.board, self.group = oom, board, group or Group()
         self.signal = None  # that came
         self.batch = None  # shape and ids of the present one
+        self.most = None  # utterances that are validated at a time; None: all of a batch
         # Where training is. All of this, and nothing else, is in a checkpoint beside the objective.
         self.step = 0  # updates done, and batches skipped in place of one
         self.epoch = 0  # epochs completed
@@ -111,7 +112,7 @@ class Trainer:
         try:
             self._fit()
         except Exception as error:
-            told = self._explained(error)
+            told = explained(error, self._where(), self.expdir, self.batch, self.group.world)
             if told is None:
                 raise
             raise UserError(f"{told}; {self._kept()}, and the same command continues there") from error
@@ -124,7 +125,7 @@ class Trainer:
             if not self.group.rank:
                 note_finished(self.expdir)
             return
-        self.speed = _Speed(self.seconds)
+        self.speed = Speed(self.seconds)
         writer = Silent() if self.group.rank else TrainLog(self.expdir, lines, self.step, self._progress, self.board)
         with writer as self.log, on_stop(self._note):
             while not (reason := self._finished()):
@@ -179,10 +180,10 @@ class Trainer:
         mean = Mean()
         for batch in self._loader(self.valid, 0):
             if batch["ids"]:  # not in each process's share of a short batch
-                values, weight = self.objective.evaluate(self._to_device(batch, self.valid))
-                if not math.isfinite(values["loss"]):
-                    raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
-                mean.add(values, weight)
+                for values, weight in self._evaluate(self._to_device(batch, self.valid)):
+                    if not math.isfinite(values["loss"]):
+                        raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
+                    mean.add(values, weight)
             self._told()
             self.log.status.beat()
             if self.signal:
@@ -192,6 +193,30 @@ class Trainer:
             raise UserError("the validation set has no utterances")
         self.seconds = self.speed.seconds()
         return mean.values()
+
+    def _evaluate(self, batch):
+        """[(values, weight)] of a batch, in parts where memory does not suffice for all of it: the mean is the same."""
+        rows = len(batch["ids"])
+        while True:
+            size = min(rows, self.most or rows)
+            try:
+                return [self.objective.evaluate(rows_of(batch, slice(k, k + size))) for k in range(0, rows, size)]
+            except RuntimeError as error:
+                if self.oom == "stop" or not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise UserError(
+                        f"out of memory in validation {self._where()}, with one utterance at a time, in a batch of "
+                        f"shape {self.batch[0]}: {' '.join(self.batch[1])}; leave the longest out of the validation "
+                        f"set, or cut it in parts; {self._kept()}, and the same command continues there"
+                    ) from error
+            # Out of the clause above: the error holds on to what was in memory.
+            self.most = -(-size // 2)
+            forget()
+            log.warning(
+                "out of memory in validation with %d utterances at a time: repeated, and from here on, with %d",
+                size, self.most,
+            )  # fmt: skip
 
     def _loader(self, stream, epoch, start=0):
         share = {"rank": self.group.rank, "world": self.group.world}
@@ -251,28 +276,13 @@ class Trainer:
     def _not_finite(self, phase, problem, ids, in_row=1):
         row = f", the last of {in_row} in a row" if in_row > 1 else ""
         return UserError(
-            f"{phase}{problem} at step {self.step + 1}, epoch {self.epoch + 1}{row}; stopped before the update, "
+            f"{phase}{problem} {self._where()}{row}; stopped before the update, "
             f"{self._kept()}. The batch is {' '.join(ids)}. Check these recordings (senet.bin.validate --check_audio), "
             "or lower optim_conf.lr or grad_clip; --max_nonfinite 10 goes on without up to nine such batches in a row."
         )
 
-    def _explained(self, error):
-        """What happened and what to do, of errors that come from the machine; None for others."""
-        where = f"at step {self.step + 1}, epoch {self.epoch + 1}"
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return f"{error.filename or self.expdir}: {error.strerror}, {where}. Free some space"
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
-            size = f" The batch, of shape {self.batch[0]}, is {' '.join(self.batch[1])}." if self.batch else ""
-            lower = "Lower micro_batch, batch_size or crop_seconds"
-            return f"out of memory {where}: {_first_sentence(error)}.{size} {lower}"
-        if self.group.world > 1 and is_lost(error):
-            return f"another process of this training ended {where}, see what it said in train.log ({error})"
-        if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
-            return (
-                f"a process that reads data was killed {where}: {_first_sentence(error)}. Mostly that is for want of "
-                "memory, or of shared memory (/dev/shm) at a 'Bus error': lower num_workers, batch_size or crop_seconds"
-            )
-        return None
+    def _where(self):
+        return f"at step {self.step + 1}, epoch {self.epoch + 1}"
 
     def _kept(self):
         last = checkpoint.entries(self.expdir / "checkpoints")
@@ -401,63 +411,3 @@ class Trainer:
             "max_epoch": self.max_epoch,
             "seconds_left": left * self.speed.seconds_per_step() if self.speed.total_steps else None,
         }
-
-
-_MUCH_WAITING = 0.03  # of the time, from where it is worth a word
-
-
-class _Speed:
-    """Seconds, steps and audio, of this run and since the last log line.
-
-    The first steps compile, allocate and wait for the processes that read: as soon as there are others, they do not
-    count in the speed.
-    """
-
-    _SLOW = 2  # steps
-
-    def __init__(self, seconds_before):
-        self.before, self.start = seconds_before, time.monotonic()
-        self.total_steps, self.slow = 0, 0.0  # slow: seconds of the first steps
-        self.mark, self.steps, self.audio, self.waited = self.start, 0, 0.0, 0.0
-
-    def restart(self):
-        self.mark, self.steps, self.audio, self.waited = time.monotonic(), 0, 0.0, 0.0
-
-    def timed(self, batches):
-        """The same; the time that each takes to come counts as waiting. The device waits then as well: each step ends
-        by asking it whether the loss is finite."""
-        batches = iter(batches)
-        while True:
-            start = time.monotonic()
-            batch = next(batches, None)
-            self.waited += time.monotonic() - start
-            if batch is None:
-                return
-            yield batch
-
-    def count(self, audio_seconds):
-        if self.total_steps == self._SLOW:
-            self.slow = self.counted - self.start
-            if self.mark == self.start:  # no log line yet
-                self.mark, self.steps, self.audio = self.counted, 0, 0.0
-                self.waited -= self.waited_slow  # the last batch came since
-        self.steps, self.audio, self.total_steps = self.steps + 1, self.audio + audio_seconds, self.total_steps + 1
-        self.counted, self.waited_slow = time.monotonic(), self.waited
-
-    def rates(self):
-        """Steps per second, seconds of audio per second and the share of waiting for data since the last call."""
-        elapsed = max(time.monotonic() - self.mark, 1e-9)
-        rates = self.steps / elapsed, self.audio / elapsed, min(1.0, self.waited / elapsed)
-        self.restart()
-        return rates
-
-    def seconds(self):
-        return self.before + time.monotonic() - self.start
-
-    def seconds_per_step(self):
-        steps = self.total_steps - self._SLOW if self.slow else max(self.total_steps, 1)
-        return (time.monotonic() - self.start - self.slow) / steps
-
-
-def _first_sentence(error):
-    return str(error).partition(". ")[0].rstrip(".") or type(error).__name__

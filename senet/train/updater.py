@@ -174,8 +174,7 @@ class Updater:
             for buffer, value in kept:
                 buffer.copy_(value)
             self.optimizer.zero_grad(set_to_none=True)
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            forget()
             log.warning(
                 "out of memory with %d items at a time: repeated, and from here on, with %d; the batches stay the same",
                 size, self.micro_batch,
@@ -251,6 +250,12 @@ def _seed(seed, place):
 def is_out_of_memory(error):
     """Whether a RuntimeError says so, of a GPU or of the machine."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def forget():
+    """Give back what the GPU's allocator keeps for later."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _fused(optim, conf, parameters):

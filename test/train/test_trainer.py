@@ -355,7 +355,7 @@ def test_the_progress_line_tells_what_one_wants_to_know(tmp_path, caplog):
 def test_the_time_that_training_waits_for_its_data_is_told(tmp_path, monkeypatch, caplog):
     """Batches that take 1 s each, and steps of 3 s."""
     now = [0.0]
-    monkeypatch.setattr("senet.train.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("senet.train.speed.time.monotonic", lambda: now[0])
 
     class Slow(ToyBatches):
         def __getitem__(self, position):
@@ -380,7 +380,7 @@ def test_the_time_that_training_waits_for_its_data_is_told(tmp_path, monkeypatch
 def test_slow_first_steps_spoil_neither_the_speed_nor_the_time_left(tmp_path, monkeypatch, log_every):
     """The first step takes 100 s, each other one 2 s: what was logged in the steps after it tells of 2 s."""
     now = [0.0]
-    monkeypatch.setattr("senet.train.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("senet.train.speed.time.monotonic", lambda: now[0])
     objective, left = supervised(), {}
 
     def slow(batch, inner=objective.step):

@@ -140,6 +140,45 @@ def test_out_of_memory_names_the_batch_and_what_to_do(tmp_path, error):
     assert checkpoint.entries(tmp_path / "checkpoints")[-1]["step"] == 15
 
 
+def cramped(room):
+    """Validates at most so many utterances at a time."""
+    objective = supervised()
+
+    def evaluate(batch, inner=objective.evaluate):
+        if len(batch["ids"]) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(batch)
+
+    objective.evaluate = evaluate
+    return objective
+
+
+def test_validation_for_which_memory_does_not_suffice_goes_on_in_parts(tmp_path, caplog):
+    valid = ToyBatches([7, 5], seed=99)
+    trainer(tmp_path / "roomy", valid=valid, max_epoch=2).fit()
+    trainer(tmp_path / "cramped", cramped(3), valid=valid, max_epoch=2).fit()
+    losses = [[r["loss"] for r in records(tmp_path / name, "valid")] for name in ("roomy", "cramped")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    told = [r.getMessage() for r in caplog.records if "out of memory in validation" in r.getMessage()]
+    assert [t.partition(" at a time")[0][-12:] for t in told] == ["7 utterances", "4 utterances"]
+
+
+@pytest.mark.parametrize(
+    ("room", "oom", "message"),
+    [
+        (
+            0,
+            "retry",
+            r"in validation at step 6, epoch 1, with one utterance at a time, in a batch of shape \(3, 8\): e0b0",
+        ),
+        (1, "stop", r"out of memory at step 6, epoch 1: CUDA out of memory. The batch, of shape \(3, 8\)"),
+    ],
+)
+def test_validation_without_room_for_one_or_a_retry_is_an_error(tmp_path, room, oom, message):
+    with pytest.raises(UserError, match=f"{message}.* the last checkpoint is step 4, and the same command continues"):
+        trainer(tmp_path, cramped(room), oom=oom).fit()
+
+
 def test_other_errors_are_not_explained_away(tmp_path):
     with pytest.raises(RuntimeError, match="shapes"):
         trainer(tmp_path, failing(RuntimeError("shapes do not fit"))).fit()
