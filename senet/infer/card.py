@@ -3,8 +3,6 @@
 import re
 import unicodedata
 
-HIGHER, LOWER = "higher", "lower"
-
 
 def harmless(text):
     """Text without what a terminal obeys or hides: control characters, but line ends, are written as escapes."""
@@ -29,7 +27,7 @@ def markdown(record):
         AttributeError, KeyError, TypeError, ValueError: "training" or "scores" are not as senet writes them.
     """
     name, file = record["name"], f"{record['name']}.senet"
-    lines = [f"# {_words(name)}", ""]
+    lines = [f"# {name}", ""]
     lines += [_words(record["description"]), ""] if record["description"] else []
     lines += ["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in _facts(record)), ""]
     lines += ["## The model", "", *(_words(part) + "\n" for part in record["about"].split("\n\n") if part)]
@@ -96,6 +94,9 @@ def _training(training):
         yield f"- {', '.join(counts)}"
     if commit := (training.get("git") or {}).get("commit"):
         yield f"- commit {_code(commit)}{', with changes that it does not have' * bool(training['git'].get('dirty'))}"
+    hardware = training.get("hardware") or {}
+    if machine := [*(hardware.get("gpus") or []), *[hardware["cpu"]] * bool(hardware.get("cpu"))]:
+        yield f"- trained on: {_words(', '.join(machine))}"
     made = [f"{name} {version}" for name, version in (training.get("versions") or {}).items() if version]
     if made:
         yield f"- {_words(', '.join(made))}"
@@ -118,7 +119,7 @@ def _scores(scores):
 
 
 def _row(metric):
-    digits, sign = min(metric["digits"], 9), -1 if metric["better"] == LOWER else 1
+    digits, sign = min(metric["digits"], 9), -1 if metric["lower_is_better"] else 1
 
     def mean(of):
         return "–" if not of or of["mean"] is None else f"{of['mean']:.{digits}f}"
@@ -143,10 +144,7 @@ def _row(metric):
 
 
 def _limits(record):
-    sets = (
-        ", ".join(_code(data["name"]) for data in record["training"]["data"].values()) or "data that are not named here"
-    )
-    yield f"- It has learnt from {sets}; how it does on other languages, voices, noises, rooms and microphones is open."
+    yield "- Other languages, voices, noises, rooms and microphones than those it was trained on: how it does is open."
     if record["scores"]:
         yield "- The scores are of the test sets above, by programs: nobody has listened for them."
     yield "- It may take away faint speech and leave or make artefacts. Keep the recording that it was made from."

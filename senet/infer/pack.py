@@ -20,15 +20,17 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 from pathlib import Path
 
 from senet import __version__
 from senet.errors import UserError
 from senet.files import whole_file
-from senet.infer.card import harmless
+from senet.infer.card import harmless, markdown
 
 SUFFIX = ".senet"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"  # of a model: goes into the card's commands
 FORMAT = 1
 MAX_HEADER = 16 << 20  # bytes; that of a model of 2,000 tensors has 0.3 MB
 MAX_DIMENSIONS = 8
@@ -123,6 +125,17 @@ class Pack:
 
         return {name: tensor(*place) for name, place in self.table.items()}
 
+    def card(self):
+        """The model card, made anew of the record: what stands in the file is for those who read it without senet.
+
+        Raises:
+            UserError: the record's training or scores are not as senet writes them.
+        """
+        try:
+            return markdown(self.record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged(f"its record cannot be shown ({type(error).__name__}: {_short(error)})") from None
+
     def verify(self):
         """Compare all digests, and return them by part; that of the weights is the only one not compared before.
 
@@ -216,6 +229,10 @@ class Pack:
         for name, kinds in FIELDS.items():
             if type(self.record.get(name, ...)) not in kinds:
                 raise self._damaged(f"its record's '{name}' is missing or of a wrong type")
+        if not re.fullmatch(NAME, self.record["name"]):
+            raise self._damaged(f"its name is {_short(self.record['name'])!r}, expected letters, digits and . _ + -")
+        if self.record["sample_rate"] < 1 or (self.record["latency"] or 0) < 0:
+            raise self._damaged("its sample rate or latency is none")
 
 
 def write(path, tensors, record, card):

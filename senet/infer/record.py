@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-NOT_STATED = "not stated"
+NOT_STATED = "not stated: ask who made it before you use it"
 _PLACES = {"config", "train", "valid", "data", "expdir"}  # options of training that are paths
 
 
