@@ -4,10 +4,10 @@ import re
 import unicodedata
 
 
-def harmless(text):
-    """Text without what a terminal obeys or hides: control characters, but line ends, are written as escapes."""
+def harmless(text, keep=""):
+    """Text without what a terminal obeys or hides: such characters, but those to ``keep``, are written as escapes."""
     return "".join(
-        c if c == "\n" or unicodedata.category(c) not in _OBEYED else c.encode("unicode_escape").decode() for c in text
+        c if c in keep or unicodedata.category(c) not in _OBEYED else c.encode("unicode_escape").decode() for c in text
     )
 
 
@@ -47,7 +47,7 @@ def markdown(record):
     lines += ["## Training", "", *_training(record["training"]), ""]
     lines += ["## Scores", "", *_scores(record["scores"]), ""]
     lines += ["## Limits", "", *_limits(record), ""]
-    return harmless("\n".join(lines))
+    return harmless("\n".join(lines), keep="\n")
 
 
 def _words(text):
