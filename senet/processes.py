@@ -23,7 +23,7 @@ def process_map(function, items, nj):
     """Yield ``function(item)`` in the order of ``items``.
 
     Args:
-        function: pickled once for each process; None of its state comes back.
+        function: pickled once for each process; none of its state comes back. Or a list of one for each process.
         items: iterable of what can be pickled; drawn as the processes get to them.
         nj: number of processes; 1 computes here.
     Raises:
@@ -31,12 +31,13 @@ def process_map(function, items, nj):
         Exception: what ``function`` raised, after the results before it. All processes are ended then, and when the
             generator is closed.
     """
+    functions = function if isinstance(function, list) else [function] * nj
     if nj == 1:
-        yield from map(function, items)
+        yield from map(functions[0], items)
         return
     workers = {}
     try:
-        _start(workers, function, nj)
+        _start(workers, functions)
         yield from _in_order(workers, enumerate(items))
     finally:
         for process in workers.values():
@@ -63,13 +64,13 @@ def _in_order(workers, items):
             wanted += 1
 
 
-def _start(workers, function, nj):
+def _start(workers, functions):
     """Add {connection: process}. None of them takes notice of Ctrl-C, which the terminal sends to the parent, too."""
     context = multiprocessing.get_context("spawn")
     environment, on_interrupt = dict(os.environ), signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
     try:
-        for _ in range(nj):
+        for function in functions:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, function, logging.getLogger().level), daemon=True)
             process.start()

@@ -43,5 +43,12 @@ def previous(path):
 
 def audio_digest(samples, sample_rate):
     """16 hexadecimal digits that change when a sample or the rate changes."""
-    content = np.ascontiguousarray(samples).data
-    return hashlib.blake2b(content, digest_size=8, person=str(sample_rate).encode()).hexdigest()
+    return blocks_digest([samples], sample_rate)
+
+
+def blocks_digest(blocks, sample_rate):
+    """``audio_digest`` of a signal that comes in blocks."""
+    digest = hashlib.blake2b(digest_size=8, person=str(sample_rate).encode())
+    for samples in blocks:
+        digest.update(np.ascontiguousarray(samples).data)
+    return digest.hexdigest()

@@ -1,11 +1,12 @@
-"""Enhance audio with a trained model: files, folders, or the wav.scp of a test set.
+"""Enhance audio with a trained model: files, folders, pipes, or the wav.scp of a test set.
 
   senet enhance noisy.wav -o clean.wav --model exp/train_lowlatency
-  senet enhance recordings/ -o cleaned/ --model exp/train_lowlatency
+  senet enhance recordings/ -o cleaned/ --model model.senet --nj 4
+  ffmpeg -i video.mp4 -f wav - | senet enhance - -o - --model model.senet | aplay
   senet enhance dump/raw/test/wav.scp -o exp/train_lowlatency/enhanced_test --model exp/train_lowlatency
 
-Reads wav, flac, ogg, mp3, opus of any rate and number of channels; writes 16-bit wav of the same rate, channels and
-length.
+Reads wav, flac, ogg, mp3, opus of any sample rate, number of channels and length; writes wav or flac of the same rate,
+channels and length. Exit status: 0 all done; 1 a file could not be enhanced (each is named); 2 wrong usage.
 """
 
 import argparse
@@ -17,28 +18,87 @@ from senet import shards
 from senet.bin import Help, run, setup_logging
 from senet.errors import UserError
 
+SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
 
 def get_parser():
     class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
-    parser.add_argument("input", nargs="+", metavar="IN", help="audio files and folders, or one .scp")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder, or a .wav file for one file")
-    parser.add_argument("--model", required=True, metavar="EXP", help="folder of a trained model, exp/<tag>")
+    parser.add_argument(
+        "input", nargs="+", metavar="IN", help="audio files and folders; or one .scp; or -, a wav on standard input"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a folder; for one file a .wav or .flac file, or -, a wav on standard output",
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL", help="a pack, or the folder of an experiment")
     parser.add_argument(
         "--checkpoint",
         default="best",
-        help="best, last, the name of a file in EXP/checkpoints, or the mean of N of them: mean_best_N, mean_last_N",
+        help="of an experiment: best, last, the name of a file in checkpoints/, or the mean of N: mean_best_N, "
+        "mean_last_N",
     )
-    parser.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
-    parser.add_argument(
+    group = parser.add_argument_group("result")
+    group.add_argument("--mix", type=_share, default=1.0, help="share of the enhanced signal, the rest is the input")
+    group.add_argument(
+        "--keep_level",
+        action="store_true",
+        help="bring the result to the input's RMS level, both over the result's active frames (of 100 ms, within 30 dB "
+        "of its loudest)",
+    )
+    group.add_argument(
+        "--peak",
+        choices=("clip", "scale", "error"),
+        default="clip",
+        help="samples beyond +-1: clip them (FLOAT and DOUBLE keep them) and say how many; scale the whole file down; "
+        "or write nothing",
+    )
+    group.add_argument("--format", choices=("wav", "flac"), help="of the files in a folder; if not given the input's")
+    group.add_argument("--subtype", choices=SUBTYPES, help="if not given the input's; PCM_16 for mp3 and the like")
+    group.add_argument("--overwrite", action="store_true", help="make results again that are there")
+    group.add_argument("--resume", action="store_true", help="keep results that are there and newer than the input")
+    group.add_argument("--report", metavar="HTML", help="also write a page to compare before and after")
+    group = parser.add_argument_group("work")
+    group.add_argument("--dry_run", action="store_true", help="only say what would be done, and the disk it needs")
+    group.add_argument(
+        "--nj", type=_positive, default=1, help="processes, each with a model; with --ngpu at least one each"
+    )
+    group.add_argument("--ngpu", type=int, default=0, help="GPUs")
+    group.add_argument(
         "--num_threads",
-        type=int,
-        help="CPU threads; if not given all, but 1 for an .scp, so that results do not depend on the number of jobs",
+        type=_positive,
+        help="CPU threads; if not given all, but 1 for an .scp, so that results do not depend on the number of jobs, "
+        "and 1 for each of several processes",
+    )
+    group.add_argument(
+        "--window",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="a longer recording is enhanced in pieces: by a causal model as a stream, otherwise in overlapping windows "
+        "of this length; memory grows with it",
     )
     shards.add_arguments(parser)
     return parser
+
+
+def _share(text):
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
 
 
 def main(argv=None):
@@ -48,7 +108,11 @@ def main(argv=None):
     if scp and len(args.input) > 1:
         raise UserError(f"{scp}: an .scp is enhanced alone; {len(args.input)} inputs were given")
     if not scp and (args.job or args.collect):
-        raise UserError("--job and --collect are for an .scp; files and folders are enhanced in one process")
+        raise UserError("--job and --collect are for an .scp; for files and folders there is --nj")
+    if scp:
+        for option in ("format", "overwrite", "resume", "report", "dry_run"):
+            if getattr(args, option):
+                raise UserError(f"--{option} is for files and folders; what an .scp lists is done where it has changed")
     if scp and args.collect:
         from senet.infer import sets
 
@@ -58,43 +122,71 @@ def main(argv=None):
 
 
 def enhance_scp(args, scp):
-    from senet.infer import load, sets
+    from senet.infer import sets
 
-    enhancer = prepare(args, num_threads=args.num_threads or 1)
-    identity = load.identity(args.model, enhancer.model)
-    failed = sets.enhance_shards(enhancer, identity, scp, args.output, args.job, args.checkpoint)
+    failed = sets.enhance_shards(prepare(args, threads=1), _how(args), scp, args.output, args.job)
     if not failed and not args.job:
         sets.collect(scp, args.output)
     return 1 if failed else 0
 
 
 def enhance_files(args):
-    from senet.infer.files import list_items
-    from senet.infer.item import Progress, enhance_item
+    from senet.infer import files
+    from senet.infer.item import Progress
+    from senet.infer.work import Enhance
+    from senet.processes import process_map
 
-    items = list_items(args.input, args.output)
-    enhancer = prepare(args, args.num_threads)
-    progress = Progress(len(items))
-    for item in items:
-        enhance_item(enhancer, item, progress)
-    return 1 if progress.finish() else 0
+    items = files.list_items(args.input, args.output, args.format and f".{args.format}")
+    todo = files.remaining(items, args.overwrite, args.resume)
+    needs = files.needs(todo, args.subtype)
+    if args.dry_run:
+        return files.tell(needs, len(items) - len(todo))
+    files.require_space(needs)
+    workers = prepare(args)
+    if len(workers) > 1:  # the longest first, so that none is left for the end
+        todo = [need.item for need in sorted(needs, key=lambda need: -need.seconds)]
+    progress = Progress(len(todo))
+    for outcome in process_map([Enhance(worker, _how(args)) for worker in workers], todo, len(workers)):
+        progress.add(outcome)
+    failed = progress.finish()
+    if args.report:
+        report(args, items, workers[0].enhancer)
+    return 1 if failed else 0
 
 
-def prepare(args, num_threads):
-    """The Enhancer."""
+def _how(args):
+    from senet.infer.item import How
+
+    return How(args.mix, args.keep_level, args.peak, args.subtype)
+
+
+def prepare(args, threads=None):
+    """A Worker for each process; the first has its model loaded."""
     import torch
 
-    from senet.infer.load import load_model
+    from senet.infer.work import workers
 
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    if args.ngpu and not torch.cuda.is_available():
-        raise UserError(f"--ngpu {args.ngpu}: torch {torch.__version__} sees no GPU; use --ngpu 0 or see nvidia-smi")
-    device = "cuda" if args.ngpu else "cpu"
-    enhancer = load_model(args.model, args.checkpoint, device)
+    if threads := args.num_threads or threads:
+        torch.set_num_threads(threads)
+    if args.ngpu > torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UserError(f"--ngpu {args.ngpu}: torch {torch.__version__} sees {there}; use fewer, or see nvidia-smi")
+    found = workers(
+        max(args.nj, args.ngpu), args.ngpu, model=args.model, checkpoint=args.checkpoint, window=args.window
+    )
+    enhancer = found[0].enhancer
     network = type(enhancer.model).__name__
-    logging.info("%s: %s, %d Hz, on %s", Path(args.model), network, enhancer.sample_rate, device)
-    return enhancer
+    logging.info("%s: %s, %d Hz, on %s", Path(args.model), network, enhancer.sample_rate, enhancer.device)
+    return found
+
+
+def report(args, items, enhancer):
+    """The page that --report asks for."""
+    from senet.report import before_after
+
+    done = [item for item in items if item.target != "-" and item.source != "-" and item.target.exists()]
+    pairs = [(str(item.target), item.source, item.target) for item in done]
+    before_after.write(args.report, pairs, enhancer, " ".join(sys.argv))
 
 
 if __name__ == "__main__":

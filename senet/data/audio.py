@@ -9,11 +9,11 @@ header claims is compared with the bytes that are there, each time.
 """
 
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 
+from senet.data import wav
 from senet.data.scp import bad_key
 from senet.data.stored import STREAMED, AudioError, AudioInfo, decode, fault, open_entry
 from senet.errors import UserError
@@ -156,11 +156,8 @@ def to_int16(x):
     x = np.asarray(x)
     if x.dtype == np.int16:
         return x, 0
-    scaled = np.rint(x * np.float32(32768))
-    if not np.isfinite(scaled).all():
-        raise ValueError("audio to be stored has samples that are not finite")
-    clipped = np.count_nonzero((scaled > 32767) | (scaled < -32768))
-    return np.clip(scaled, -32768, 32767).astype(np.int16), int(clipped)
+    steps, clipped = wav.quantise(x, 16)
+    return steps.astype(np.int16), clipped
 
 
 def wav_bytes(x, rate):
@@ -170,9 +167,7 @@ def wav_bytes(x, rate):
     data = samples.astype("<i2", copy=False).tobytes()
     if len(data) >= STREAMED:
         raise ValueError(f"{len(samples)} samples are too many for one wav; cut the recording")
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
-    head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form + struct.pack("<4sI", b"data", len(data))
-    return head + data, clipped
+    return wav.header(wav.Form(rate, channels, "PCM_16", len(samples))) + data, clipped
 
 
 def write_wav(path, x, rate):

@@ -224,7 +224,8 @@ def decode(entry, start, frames):
         got //= 2 * channels
     else:
         try:
-            entry.sound.seek(start)
+            if entry.sound.tell() != start:
+                entry.sound.seek(start)
             samples = entry.sound.read(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
             raise fault(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from senet.infer.stream import Stream
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
+WINDOW_SECONDS = 30.0
 BLOCK_SECONDS = 10  # of audio that is in work at a time, where there is more of it than a window
 
 
@@ -32,7 +33,7 @@ class Enhancer:
             whole recordings in overlapping windows of this length (``senet.infer.long``).
     """
 
-    def __init__(self, model: nn.Module, info: dict[str, Any] | None = None, window: float = 30.0):
+    def __init__(self, model: nn.Module, info: dict[str, Any] | None = None, window: float = WINDOW_SECONDS):
         self.model, self.info, self.window = model, info or {}, window
 
     @property

@@ -1,5 +1,7 @@
-"""One file enhanced into another, and how a run of many of them gets on."""
+"""One recording from its source to its target, in bounded memory."""
 
+import contextlib
+import errno
 import logging
 import time
 from pathlib import Path
@@ -7,16 +9,175 @@ from typing import NamedTuple
 
 import numpy as np
 
-from senet.data import audio
+from senet.data.blocks import FLAC_BITS, PIPE, SUBTYPES, Recording, write_blocks
+from senet.data.stored import AudioError
+from senet.data.wav import SUBTYPES as WAV_SUBTYPES
 from senet.errors import UserError
+from senet.infer import loudness
+from senet.infer.enhance import BLOCK_SECONDS
+
+EVERY = 10  # seconds between two words on how far it is
+PEAKS = ("clip", "scale", "error")
 
 
 class Item(NamedTuple):
-    """A file to enhance and where the result goes."""
+    """A recording to enhance and where the result goes."""
 
-    source: str  # audio file or path.ark:offset
-    target: Path
+    source: str  # audio file, path.ark:offset, or "-" for standard input
+    target: Path | str  # .wav or .flac, or "-" for standard output
     root: Path | None = None  # that a relative source starts from
+
+
+class How(NamedTuple):
+    """What becomes of the enhanced signal.
+
+    ``mix``: its share in the result. ``keep_level``: bring the result to the input's level (``loudness.gain``).
+    ``peak``: of samples beyond +-1: ``clip`` them, unless they are stored as floats; ``scale`` the whole signal down;
+    or ``error``: write nothing. ``subtype``: of what is written, as soundfile names it; None: see ``subtype_for``.
+    """
+
+    mix: float = 1.0
+    keep_level: bool = False
+    peak: str = "clip"
+    subtype: str | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of an Item; ``error`` is the reason if nothing was written."""
+
+    source: str
+    target: str
+    seconds: float = 0.0  # of audio
+    computing: float = 0.0  # seconds without reading and writing
+    samples: int = 0  # per channel
+    clipped: int = 0
+    peak: float = 0.0
+    error: str | None = None
+
+
+def subtype_for(suffix, source, asked=None):
+    """The subtype that is written: as asked for; the source's; or what is nearest to it in that format.
+
+    Args:
+        suffix: ``.wav`` or ``.flac``.
+        source: the source's subtype; lossy ones become 16 bits.
+        asked: or None.
+    Raises:
+        UserError: the format does not have the one asked for.
+    """
+    known = SUBTYPES[suffix]
+    if asked:
+        if asked not in known:
+            raise UserError(f"--subtype {asked}: {suffix} has {', '.join(known)}")
+        return asked
+    if source in known:
+        return source
+    bits = WAV_SUBTYPES.get(source, (0, FLAC_BITS.get(source, 16)))[1]
+    return "PCM_24" if bits > 16 else "PCM_16"
+
+
+def enhance_item(enhancer, item, how):
+    """Enhance one recording; a failure is an Outcome, too.
+
+    Args:
+        enhancer: Enhancer.
+        item: Item.
+        how: How.
+    Returns:
+        Outcome.
+    Raises:
+        UserError: the disk is full, so that the next would fail, too.
+    """
+    try:
+        return _enhance(enhancer, Recording(item.source, item.root), item, how, _Watch())
+    except UserError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+            raise
+        where = "" if isinstance(error, AudioError) else f"{item.source}: "
+        return Outcome(item.source, str(item.target), error=f"{where}{error}")
+
+
+def _enhance(enhancer, recording, item, how, watch):
+    rate, channels, frames, stored = recording.info
+    suffix = Path(item.target).suffix.lower() or ".wav"
+    subtype = subtype_for(suffix, stored, how.subtype)
+    before, after = loudness.Meter(rate), loudness.Meter(rate)
+    size = round(BLOCK_SECONDS * rate)
+    short = frames is not None and frames <= enhancer.window * rate
+    read = watch.reading(recording.blocks(frames if short else size), recording)
+    noisy = before.over(read) if how.keep_level else read
+    if short:
+        blocks = (enhancer.enhance(x, rate, how.mix) for x in noisy)
+    else:
+        blocks = enhancer.blocks(noisy, rate, how.mix)
+    with contextlib.ExitStack() as stack:
+        if how.keep_level or how.peak != "clip":
+            folder = None if item.target == PIPE else existing(Path(item.target).parent)
+            waiting = stack.enter_context(loudness.held(after.over(blocks), folder))
+            factor = _factor(before, after, how)
+            blocks = (np.float32(factor) * block for block in waiting)
+        with write_blocks(item.target, rate, channels, subtype, frames) as writer:
+            for block in blocks:
+                with watch.idle():
+                    writer.write(block)
+    return Outcome(
+        item.source,
+        str(item.target),
+        writer.frames / rate,
+        watch.computing(),
+        writer.frames,
+        writer.clipped,
+        writer.peak,
+    )
+
+
+def _factor(before, after, how):
+    factor = loudness.gain(before, after) if how.keep_level else 1.0
+    peak = factor * after.peak
+    if how.peak == "error" and peak > 1:
+        raise UserError(f"its peak would be {peak:.3f}, beyond 1; nothing is written, as --peak error asks for")
+    return factor * min(1, loudness.FULL_SCALE / peak) if how.peak == "scale" and peak else factor
+
+
+def existing(folder):
+    """The folder, or the nearest one above it that is there."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+class _Watch:
+    """Time that goes into computing, and word of a long recording every ten seconds."""
+
+    def __init__(self):
+        self.begin = self.last = time.perf_counter()
+        self.lost = 0.0  # seconds with reading and writing
+
+    @contextlib.contextmanager
+    def idle(self):
+        begin = time.perf_counter()
+        yield
+        self.lost += time.perf_counter() - begin
+
+    def computing(self):
+        return time.perf_counter() - self.begin - self.lost
+
+    def reading(self, blocks, recording):
+        """Yield the blocks of a Recording."""
+        info, done = recording.info, 0
+        while True:
+            with self.idle():
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+            done += len(block) / info.sample_rate
+            if time.perf_counter() - self.last >= EVERY:
+                self.last = time.perf_counter()
+                total = f" of {info.frames / info.sample_rate:.0f}" if info.frames else ""
+                speed = self.computing() / done
+                logging.info("%s: %.0f%s s, real-time factor %.3f", recording.where, done, total, speed)
 
 
 class Progress:
@@ -25,16 +186,19 @@ class Progress:
     The real-time factor is computing time over the audio's duration: below 1 is faster than real time.
     """
 
-    def __init__(self, total, every=10.0):
-        self.total, self.every = total, every
+    def __init__(self, total):
+        self.total = total
         self.done, self.failed, self.clipped_files, self.audio, self.computing = 0, 0, 0, 0.0, 0.0
         self.start = self.last = time.monotonic()
 
-    def add(self, seconds=0.0, computing=0.0):
-        """One more file is done; ``seconds`` of audio took ``computing`` seconds."""
-        self.done, self.audio, self.computing = self.done + 1, self.audio + seconds, self.computing + computing
+    def add(self, outcome=None):
+        """One more file is done; None: it was before."""
+        self.done += 1
+        if outcome is not None:
+            self.audio, self.computing = self.audio + outcome.seconds, self.computing + outcome.computing
+            self._tell(outcome)
         now = time.monotonic()
-        if now - self.last >= self.every and self.done < self.total:
+        if now - self.last >= EVERY and self.done < self.total:
             self.last = now
             left = (now - self.start) / self.done * (self.total - self.done)
             logging.info("enhance: %d of %d files%s, %.0f s left", self.done, self.total, self._speed(), left)
@@ -52,39 +216,17 @@ class Progress:
         )
         return self.failed
 
+    def _tell(self, outcome):
+        if outcome.error:
+            self.failed += 1
+            logging.error("%s; not enhanced", outcome.error)
+        elif outcome.clipped:
+            self.clipped_files += 1
+            logging.warning(
+                "%s: peak %.2f exceeds 1: %d samples clipped", outcome.target, outcome.peak, outcome.clipped
+            )
+
     def _speed(self):
         if not self.audio:
             return ""
         return f", {self.audio:.1f} s of audio, real-time factor {self.computing / self.audio:.3f}"
-
-
-def enhance_item(enhancer, item, progress, x=None, sample_rate=None):
-    """Enhance one file into another, 16-bit wav of the same rate, channels and length.
-
-    Args:
-        enhancer: Enhancer.
-        item: Item.
-        progress: Progress, told what was done.
-        x, sample_rate: the file's content, when it was read before.
-    Returns:
-        number of clipped samples, or None when it failed: the reason is in the log and nothing was written.
-    """
-    seconds = computing = 0.0
-    clipped = None
-    try:
-        if x is None:
-            x, sample_rate = audio.read(item.source, root=item.root)
-        start = time.perf_counter()
-        enhanced = enhancer.enhance(x, sample_rate)
-        seconds, computing = len(x) / sample_rate, time.perf_counter() - start
-        clipped = audio.write_wav(item.target, enhanced, sample_rate)
-        if clipped:
-            progress.clipped_files += 1
-            peak = np.abs(enhanced).max()
-            logging.warning("%s: peak %.2f exceeds 1: %d samples clipped", item.target, peak, clipped)
-    except UserError as error:
-        progress.failed += 1
-        where = "" if isinstance(error, audio.AudioError) else f"{item.source}: "
-        logging.error("%s%s; not enhanced", where, error)
-    progress.add(seconds, computing)
-    return clipped

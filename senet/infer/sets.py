@@ -11,48 +11,91 @@ import json
 import logging
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from senet import provenance, records
-from senet.data import audio
+from senet.data.blocks import Recording
 from senet.data.scp import Scp, write_table
+from senet.data.stored import AudioError
 from senet.errors import UserError
 from senet.files import write_json
-from senet.infer.item import Item, Progress, enhance_item
+from senet.infer.enhance import BLOCK_SECONDS
+from senet.infer.item import How, Item, Outcome, Progress, enhance_item
+from senet.infer.work import Worker
+from senet.processes import process_map
 from senet.shards import all_shards, my_shards, require_all
 
 SHARD_SIZE = 32
 
 
-def enhance_shards(enhancer, identity, scp_path, out, job=None, checkpoint="best"):
+def enhance_shards(workers, how, scp_path, out, job=None):
     """Do the shards of one job.
 
     Args:
-        enhancer: Enhancer.
-        identity: of the model; work of another one is done again.
+        workers: a ``senet.infer.work.Worker`` for each process.
+        how: How; work by another one, or by another model, is done again.
         scp_path: wav.scp.
         out: output folder.
         job: ``(j, n)`` or None.
-        checkpoint: what the model was asked for as, to be noted beside the time it takes.
     Returns:
         number of utterances that failed; each is named in the log.
     """
-    scp, out = Scp(scp_path), Path(out)
-    shards = my_shards(len(scp), SHARD_SIZE, job)
+    shards = my_shards(len(Scp(scp_path)), SHARD_SIZE, job)
     progress = Progress(sum(shard.stop - shard.start for shard in shards))
-    where = _where(enhancer.device) | {"checkpoint": checkpoint, "sha256": identity}
-    for shard in shards:
-        path = _shard_path(out, shard)
-        header, known = records.previous(path)
-        known = known if header == {"model": identity} else {}
-        before = progress.computing, progress.audio
-        done = [_enhance_utterance(enhancer, scp, i, out, known, progress) for i in range(shard.start, shard.stop)]
-        done = [record for record in done if record]
-        if done != list(known.values()):
-            records.write(path, {"model": identity}, done)
-        _write_time(_time_path(out, shard), progress.computing - before[0], progress.audio - before[1], where)
+    identity = workers[0].identity(how)
+    tasks = [_Task(worker, identity, how, scp_path, Path(out)) for worker in workers]
+    for outcomes in process_map(tasks, shards, len(tasks)):
+        for outcome in outcomes:
+            progress.add(outcome)
     return progress.finish()
+
+
+class _Task(NamedTuple):
+    """Does a shard: ``task(shard)`` -> an Outcome for each utterance, None where it was done before."""
+
+    worker: Worker
+    identity: str
+    how: How
+    scp_path: str
+    out: Path
+
+    def __call__(self, shard):
+        scp, path = Scp(self.scp_path), _shard_path(self.out, shard)
+        header, known = records.previous(path)
+        known = known if header == {"model": self.identity} else {}
+        done = [self._utterance(scp, i, known) for i in range(shard.start, shard.stop)]
+        kept = [record for record, _ in done if record]
+        if kept != list(known.values()):
+            records.write(path, {"model": self.identity}, kept)
+        outcomes = [outcome for _, outcome in done]
+        computing, seconds = (sum(getattr(o, k) for o in outcomes if o) for k in ("computing", "seconds"))
+        where = _where(self.worker.enhancer.device)
+        where |= {"checkpoint": self.worker.checkpoint, "sha256": self.identity}
+        _write_time(_time_path(self.out, shard), computing, seconds, where)
+        return outcomes
+
+    def _utterance(self, scp, i, known):
+        """``(record, Outcome)``: no record where it failed, no outcome where it was done before."""
+        utt = scp.key(i)
+        item = Item(scp.value(i), target(self.out, utt), scp.root)
+        if item.target.exists() and (scp.root / item.source).exists() and item.target.samefile(scp.root / item.source):
+            raise UserError(
+                f"-o {self.out}: '{item.target}' is an input file and would be overwritten; choose another folder"
+            )
+        try:
+            recording = Recording(item.source, item.root)
+            rate = recording.info.sample_rate
+            digest = records.blocks_digest(recording.blocks(round(BLOCK_SECONDS * rate)), rate)
+        except AudioError as error:
+            return None, Outcome(item.source, str(item.target), error=str(error))
+        if utt in known and known[utt]["input"] == digest and item.target.exists():
+            return known[utt], None
+        outcome = enhance_item(self.worker.enhancer, item, self.how)
+        if outcome.error:
+            return None, outcome
+        return {"utt": utt, "input": digest, "samples": outcome.samples, "clipped": outcome.clipped}, outcome
 
 
 def _where(device):
@@ -78,25 +121,6 @@ def _read_time(path):
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-
-
-def _enhance_utterance(enhancer, scp, i, out, known, progress):
-    """The utterance's record, or None when it failed."""
-    utt = scp.key(i)
-    item = Item(scp.value(i), target(out, utt), scp.root)
-    if item.target.resolve() == (scp.root / item.source).resolve():
-        raise UserError(f"-o {out}: '{item.target}' is an input file and would be overwritten; choose another folder")
-    try:
-        x, sample_rate = audio.read(item.source, root=item.root)
-    except audio.AudioError:
-        enhance_item(enhancer, item, progress)  # reads again, and reports what is wrong with it
-        return None
-    digest = records.audio_digest(x, sample_rate)
-    if utt in known and known[utt]["input"] == digest and item.target.exists():
-        progress.add()
-        return known[utt]
-    clipped = enhance_item(enhancer, item, progress, x, sample_rate)
-    return None if clipped is None else {"utt": utt, "input": digest, "samples": len(x), "clipped": clipped}
 
 
 def collect(scp_path, out):

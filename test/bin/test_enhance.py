@@ -13,7 +13,7 @@ from senet.bin import enhance, run
 from senet.data.audio import WavArkWriter, read
 from senet.data.scp import Scp, read_table, write_table
 from senet.errors import UserError
-from senet.infer import sets as batch
+from senet.infer import sets
 from senet.infer.load import load_model
 
 
@@ -54,9 +54,9 @@ def test_one_file_is_what_the_model_makes_of_it(expdir, tmp_path):
 def test_formats_rates_and_channels(expdir, tmp_path, suffix, rate, channels):
     soundfile.write(tmp_path / f"a.{suffix}", noise(rate // 4, channels), rate)
     assert run_enhance(expdir, tmp_path / f"a.{suffix}", "-o", tmp_path / "out") == 0
-    source, found = read(str(tmp_path / f"a.{suffix}"))[0], soundfile.info(tmp_path / "out" / "a.wav")
+    source, found = read(str(tmp_path / f"a.{suffix}"))[0], soundfile.info(next((tmp_path / "out").iterdir()))
     assert (found.samplerate, found.channels, found.frames) == (rate, channels, len(source))
-    assert found.subtype == "PCM_16"
+    assert (found.format, found.subtype) == ("FLAC" if suffix == "flac" else "WAV", "PCM_16")
 
 
 def test_folder_keeps_its_structure_and_one_broken_file_does_not_stop_it(expdir, tmp_path, caplog):
@@ -69,7 +69,7 @@ def test_folder_keeps_its_structure_and_one_broken_file_does_not_stop_it(expdir,
     before = files(folder)
     assert run_enhance(expdir, folder, "-o", tmp_path / "out") == 1
     assert {str(p) for p in files(tmp_path / "out")} == {
-        "a.wav", "deep/b.wav", "deep/er/c.wav", "same.wav.wav", "same.flac.wav",
+        "a.wav", "deep/b.flac", "deep/er/c.WAV", "same.wav", "same.flac",
     }  # fmt: skip
     assert files(folder) == before
     assert "broken.wav" in caplog.text and "not audio" in caplog.text and "not enhanced" in caplog.text
@@ -106,7 +106,7 @@ class TestRefusals:
             (["a.wav", "-o", "a.wav"], "'.*a.wav' is an input file and would be overwritten"),
             ([".", "-o", "."], "is an input file and would be overwritten"),
             (["a.wav", "b.wav", "-o", "c.wav"], "c.wav: is one file, and the input is a folder or several"),
-            (["a.wav", "-o", "c.flac"], "only .wav is written; name the output c.wav"),
+            (["a.wav", "-o", "c.ogg"], "only .wav and .flac are written; name the output c.wav"),
             (["gone.wav", "-o", "c.wav"], "gone.wav: no such file or folder"),
             (["empty", "-o", "out"], "empty: holds no audio"),
             (["a.wav", "--job", "1/2", "-o", "out"], "are for an .scp"),
@@ -136,9 +136,9 @@ class TestScp:
     @pytest.fixture
     def enhanced(self, monkeypatch):
         """Files the model has run on."""
-        calls, original = [], batch.enhance_item
-        monkeypatch.setattr(batch, "enhance_item", lambda *args: calls.append(args[1].target.stem) or original(*args))
-        monkeypatch.setattr(batch, "SHARD_SIZE", 2)
+        calls, original = [], sets.enhance_item
+        monkeypatch.setattr(sets, "enhance_item", lambda *args: calls.append(args[1].target.stem) or original(*args))
+        monkeypatch.setattr(sets, "SHARD_SIZE", 2)
         return calls
 
     def test_writes_wav_files_and_their_scp(self, expdir, scp, tmp_path):
@@ -178,7 +178,7 @@ class TestScp:
         first = files(tmp_path / "out")
         shutil.rmtree(tmp_path / "out")
         del enhanced[:]
-        original = batch.enhance_item
+        original = sets.enhance_item
 
         def enhance_until_killed(*args):
             if len(enhanced) == after:
@@ -186,7 +186,7 @@ class TestScp:
             return original(*args)
 
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr(batch, "enhance_item", enhance_until_killed)
+            patch.setattr(sets, "enhance_item", enhance_until_killed)
             run_enhance(expdir, scp, "-o", tmp_path / "out")
         assert not (tmp_path / "out" / "wav.scp").exists()
         assert run_enhance(expdir, scp, "-o", tmp_path / "out") == 0
@@ -211,7 +211,7 @@ class TestScp:
         self, expdir, make_experiment, scp, tmp_path, monkeypatch, enhanced
     ):
         for job, cpu in (("1/3", "slow"), ("2/3", "slow"), ("3/3", "fast")):
-            monkeypatch.setattr(batch.provenance, "cpu_name", lambda cpu=cpu: cpu)
+            monkeypatch.setattr(sets.provenance, "cpu_name", lambda cpu=cpu: cpu)
             run_enhance(expdir, scp, "-o", tmp_path / "out", "--job", job)
         run_enhance(expdir, scp, "-o", tmp_path / "out", "--collect")
         found = json.loads((tmp_path / "out" / "enhance.json").read_text())
@@ -249,7 +249,7 @@ class TestScp:
         assert "spk0-utt2.wav: " in caplog.text and "header claims" in caplog.text
         assert len(list((tmp_path / "out" / "wav").iterdir())) == 4
         with pytest.raises(UserError, match="1 utterances are not enhanced, such as 'spk0-utt2'"):
-            batch.collect(tmp_path / "wav.scp", tmp_path / "out")
+            sets.collect(tmp_path / "wav.scp", tmp_path / "out")
         (tmp_path / "spk0-utt2.wav").write_bytes(whole)
         del enhanced[:]
         assert run_enhance(expdir, tmp_path / "wav.scp", "-o", tmp_path / "out") == 0
