@@ -201,7 +201,10 @@ unit() {
     return
   fi
   busy=("$name" "$root" "$@")
-  state=$(stage_py begin "$name" "$root" --pid $$ ${forced:+--force} "$@") || code=$?
+  while code=0 && { state=$(stage_py begin "$name" "$root" --pid $$ ${forced:+--force} "$@") || code=$?; } && [ "$code" -eq 5 ]; do
+    log "stage $k: ${state%; *}, which this run needs, too: it waits"
+    run python3 -S "$SENET_ROOT/utils/stage.py" wait "$name" "$root"
+  done
   case $code in
     0) log "stage $k: $name $root (${state//$'\n'/; })" ;;
     3) log "stage $k: $name $root: $state" && busy=() && return ;;
@@ -362,7 +365,8 @@ train() {
   tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /d' & # shows how it goes
   wait "$child" || code=$?
   wait
-  [ "$code" -eq 0 ] || sed -n '/^#\( \|$\)/d; /^error: /,$p' "$log" >&2 # why it ended, at the end
+  # Why it ended, at the end; a scheduler that refuses it says so itself.
+  [ "$code" -eq 0 ] || [ ! -f "$log" ] || sed -n '/^#\( \|$\)/d; /^error: /,$p' "$log" >&2
   return "$code"
 }
 

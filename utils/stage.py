@@ -7,8 +7,9 @@ list of its outputs with their sizes; it is written before the work ("begun") an
 
   stage.py state NAME ROOT ...   print one line: done WHEN | new | partly: why | stale: why | refused: why |
                                  missing input: which
-  stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 4: another process does it; 1: it
-                                 cannot be done
+  stage.py begin NAME ROOT ...   exit status 0: do the work; 3: it is done already; 5: another process does just this;
+                                 4: or with other options, or it trains; 1: it cannot be done
+  stage.py wait  NAME ROOT       until no process does it any more
   stage.py end   NAME ROOT [--require PATH...]    the work is finished: check the outputs, write the record
   stage.py restore NAME ROOT [--failed]    the work failed, or was interrupted: bring back what was finished before it
   stage.py sources CONF DATADIR WORDS             the source sets that a mixing config and its overrides name
@@ -26,14 +27,17 @@ unfinished new ones into ROOT/.begun-NAME, from where the next `begin` with the 
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
-from unit import BusyError, Unit, UserError, drop, finish
+from unit import BusyError, Unit, UserError, at_work, drop, finish, read_record, record_path
 
 
 def sources(conf, datadir, words):
@@ -121,6 +125,13 @@ def how_far(exp):
     return f"{said['state']} at step {said.get('step', '?')}{of}"
 
 
+def wait(name, root):
+    """Until no process works on a unit any more."""
+    while at_work(read_record(record_path(name, root))):
+        time.sleep(0.5)
+    return 0
+
+
 def jobs(nj, path, size):
     with open(path, "rb") as f:
         lines = sum(block.count(b"\n") for block in iter(lambda: f.read(1 << 20), b""))
@@ -155,6 +166,9 @@ def get_parser():
         sub.add_argument("--force", action="store_true")
         sub.add_argument("--failed", action="store_true", help="with restore: it was no signal")
         sub.add_argument("--pid", type=int, default=os.getppid())
+    sub = commands.add_parser("wait")
+    sub.add_argument("name")
+    sub.add_argument("root")
     sub = commands.add_parser("sources")
     sub.add_argument("conf")
     sub.add_argument("datadir")
@@ -195,6 +209,8 @@ def main(argv=None):
         return 0
     if args.command == "jobs":
         return jobs(args.nj, args.path, args.size)
+    if args.command == "wait":
+        return wait(args.name, args.root)
     if args.command == "end":
         finish(args.name, args.root, args.require)
         return 0
@@ -210,19 +226,32 @@ def main(argv=None):
     if args.command == "restore":
         unit.restore(args.pid, args.failed)
         return 0
-    if args.command == "begin":
-        unit.recall(args.pid)
-    state = unit.state()
-    if args.command == "state" or not state.startswith("refused"):
-        print(state)
     if args.command == "state":
+        print(unit.state())
         return 0
+    return begin(unit, args.force, args.pid)
+
+
+def begin(unit, force, pid):
+    with contextlib.suppress(OSError):  # no locks there
+        fcntl.flock(os.open(".", os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends: of two runs one begins
+    unit.record = read_record(unit.path)  # as it is by now
+    try:
+        unit.recall(pid)
+    except BusyError as error:
+        if not error.alike or force:
+            raise
+        print(error)
+        return 5
+    state = unit.state()
+    if not state.startswith("refused"):
+        print(state)
     if state.startswith("missing"):
         return 1
-    if state.startswith("done") and not args.force:
-        drop(args.name, args.root)
+    if state.startswith("done") and not force:
+        drop(unit.name, unit.root)
         return 3
-    unit.begin(force=args.force, pid=args.pid)
+    unit.begin(force=force, pid=pid)
     return 0
 
 

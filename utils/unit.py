@@ -22,7 +22,15 @@ SLOTS = ("old", "begun")
 
 
 class BusyError(UserError):
-    """Another process is at work there."""
+    """Another process is at work there.
+
+    Args:
+        alike: on the same outputs, so that it is worth waiting for.
+    """
+
+    def __init__(self, message, alike):
+        super().__init__(message)
+        self.alike = alike
 
 
 def walk(root):
@@ -143,6 +151,13 @@ def process(pid):
             return f"{pid} {socket.gethostname()} {f.read().rpartition(')')[2].split()[19]}"
     except OSError:
         return None
+
+
+def at_work(record):
+    """The process that works on a unit, by its record: the number, or None."""
+    owner = record and record["owner"]
+    pid = owner and int(owner.split()[0])
+    return pid if owner and owner == process(pid) else None
 
 
 class Unit:
@@ -277,10 +292,11 @@ class Unit:
         Raises:
             BusyError: another process than ``pid`` is at work.
         """
-        owner = self.record and self.record["owner"]
-        if owner and owner != process(pid) and owner == process(int(owner.split()[0])):
+        other = at_work(self.record)
+        if other not in (None, pid):
+            alike = self.record["identity"] == self.identity and not self.experiment
             raise BusyError(
-                f"{self.root}: process {owner.split()[0]} is at work on {self.name} there; wait for it, or end it"
+                f"{self.root}: process {other} is at work on {self.name} there; wait for it, or end it", alike
             )
         self.repair()
         kinds = [kind for kind in SLOTS if (self.slot_record(kind) or {}).get("identity") == self.identity]

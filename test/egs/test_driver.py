@@ -310,18 +310,51 @@ def test_a_failed_training_ends_with_its_error(recipe):
     assert err.count("no such luck") == 1
 
 
-def test_a_second_run_at_the_same_time_is_refused(recipe):
+@pytest.fixture
+def busy(recipe):
+    """A run that mixes the training set for some seconds."""
     recipe.calls_file.write_text("")
-    process = recipe.start(FAKE_SECONDS="3")
-    try:
-        while "mix train" not in recipe.calls():
-            time.sleep(0.05)
-            assert process.poll() is None
-        _, _, err = recipe.run("--stage", "mix", code=1)
-        assert err.splitlines()[-1].startswith(f"error: dump/raw/train: process {process.pid} is at work on mix there")
-    finally:
-        process.terminate()
-        process.communicate()
+    process = recipe.start(FAKE_SECONDS_MIX="2")
+    while "mix train" not in recipe.calls():
+        time.sleep(0.05)
+        assert process.poll() is None
+    yield process
+    process.terminate()
+    process.communicate()
+
+
+def test_a_second_run_at_the_same_time_waits_for_what_both_need(recipe, busy):
+    recipe.write("conf/train_y.yaml", "model: y\n")
+    other = recipe.start("--train_config", "conf/train_y.yaml")
+    out, err = other.communicate(timeout=120)
+    assert other.returncode == 0 == busy.wait(timeout=120), out + err
+    assert f"dump/raw/train: process {busy.pid} is at work on mix there, which this run needs, too: it waits" in out
+    calls = [line.split() for line in recipe.calls_file.read_text().splitlines()]
+    assert sum(call[0] == "mix" and "--collect" in call for call in calls) == 3, "each set is made once"
+    assert sorted(call[2] for call in calls if call[0] == "train") == ["conf/train_x.yaml", "conf/train_y.yaml"]
+
+
+@pytest.mark.parametrize("words", [["--force"], ["--num_clips", "train=4"]])
+def test_a_second_run_at_the_same_time_that_does_it_otherwise_is_refused(recipe, busy, words):
+    _, _, err = recipe.run("--stage", "mix", *words, code=1)
+    assert err.splitlines()[-1].startswith(f"error: dump/raw/train: process {busy.pid} is at work on mix there")
+
+
+def test_a_second_run_that_waits_can_be_ended_and_leaves_the_first_alone(recipe, busy):
+    other = recipe.start()
+    while "it waits" not in other.stdout.readline():
+        assert other.poll() is None
+    other.terminate()
+    _, err = other.communicate(timeout=20)
+    assert other.returncode == 143 and "was interrupted by SIGTERM" in err
+    assert busy.wait(timeout=120) == 0
+
+
+def test_a_training_that_a_scheduler_refuses_has_no_log_to_show(recipe):
+    recipe.write("cmd.sh", (recipe.path / "cmd.sh").read_text() + 'cuda_cmd="run.py --pick nothing"\n')
+    _, _, err = recipe.run("--stop_stage", "train", code=1)
+    assert err.splitlines()[0] == "run.py: --pick is all, failed or incomplete, not 'nothing'"
+    assert err.splitlines()[1].startswith("se.sh: stage 4 (train) did not finish")
 
 
 def test_a_failed_stage_is_named_and_the_run_goes_on_there(recipe):

@@ -354,15 +354,33 @@ def test_training_is_continued_but_not_on_other_data(stage):
     assert len(list(Path("exp/.old").glob("a-*/model.pt"))) == 1
 
 
-def test_a_unit_that_another_process_works_on_is_refused(unit):
+def test_a_unit_that_another_process_works_on_is_waited_for_or_refused(unit, stage):
     other = subprocess.Popen(["sleep", "60"])
     try:
         unit.begin("--force", "--pid", str(other.pid))
-        assert f"process {other.pid} is at work on mix" in unit.begin(code=4)
+        assert f"process {other.pid} is at work on mix" in unit.begin(code=5)
+        for more in (["--force"], ["--option", "seed=2"]):
+            assert f"process {other.pid} is at work on mix" in unit.begin(*more, code=4)
+        waiting = subprocess.Popen([sys.executable, STAGE, "wait", "mix", "dump"])
+        time.sleep(1)
+        assert waiting.poll() is None
     finally:
         other.kill()
         other.wait()
+    assert waiting.wait(timeout=30) == 0
     unit.begin()
+
+
+def test_of_several_that_begin_at_once_one_does(unit):
+    others = [subprocess.Popen(["sleep", "60"]) for _ in range(6)]
+    calls = [[sys.executable, STAGE, "begin", *unit.words[:-1], "seed=2", "--pid", str(p.pid)] for p in others]
+    try:
+        begun = [subprocess.Popen(call, stdout=subprocess.DEVNULL) for call in calls]
+        assert sorted(p.wait(timeout=60) for p in begun) == [0, 5, 5, 5, 5, 5]
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
 
 
 def test_a_damaged_record_is_an_error_that_names_it(unit):
