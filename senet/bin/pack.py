@@ -30,9 +30,9 @@ def get_parser():
     parser.add_argument("-o", "--output", metavar=f"NAME{SUFFIX}", help="the pack to write")
     parser.add_argument(
         "--checkpoint",
-        default="best",
-        help="best, last, the name of a file in EXP/checkpoints, or the mean of N of them: mean_best_N, mean_last_N; "
-        "with ema_decay it holds the moving average",
+        help="best, last, the name of a file in EXP/checkpoints, or the mean of N of them: mean_best_N, mean_last_N "
+        "(with ema_decay these hold the moving average); if not given that which the test sets were enhanced with, or "
+        "best",
     )
     parser.add_argument("--name", help="of the model; if not given that of the experiment")
     parser.add_argument("--licence", help="under which others may use the weights, such as CC-BY-4.0")
@@ -81,16 +81,17 @@ def pack(args, name):
     from senet.infer import card, load
     from senet.infer import pack as format_
 
-    enhancer = load.load_model(args.exp, args.checkpoint)
     if load.is_pack(args.exp):
-        raise UserError(f"{args.exp}: is a pack already")
+        raise UserError(f"{args.exp}: is no experiment folder but a file; a pack needs no packing")
+    checkpoint = args.checkpoint or enhanced_with(args.exp)
+    enhancer = load.load_model(args.exp, checkpoint)
     tensors = enhancer.model.state_dict()
     for tensor, value in tensors.items():
         if not value.isfinite().all():
             raise UserError(f"{args.exp}: '{tensor}' has values that are not finite; pack another checkpoint")
     record = enhancer.info | {"name": name, "description": args.description}
     record |= {"licence": args.licence} if args.licence else {}
-    record["scores"] = find_scores(args.exp, load.identity(args.exp, enhancer.model), args.checkpoint)
+    record["scores"] = find_scores(args.exp, load.identity(args.exp, enhancer.model), checkpoint)
     page = card.markdown(record)
     format_.write(args.output, tensors, record, page)
     write_card(args.card, page)
@@ -105,6 +106,14 @@ def write_card(path, card):
     if path:
         with whole_file(path) as f:
             f.write(card)
+
+
+def enhanced_with(exp):
+    """The checkpoint that the test sets in an experiment were enhanced with; "best" if none or several."""
+    from senet.report.results import read_json
+
+    found = {read_json(p, "enhance the set again").get("checkpoint") for p in Path(exp).glob("enhanced_*/enhance.json")}
+    return found.pop() if len(found) == 1 and None not in found else "best"
 
 
 def find_scores(exp, identity, checkpoint):

@@ -95,7 +95,7 @@ def _training(training):
     if commit := (training.get("git") or {}).get("commit"):
         yield f"- commit {_code(commit)}{', with changes that it does not have' * bool(training['git'].get('dirty'))}"
     hardware = training.get("hardware") or {}
-    if machine := [*(hardware.get("gpus") or []), *[hardware["cpu"]] * bool(hardware.get("cpu"))]:
+    if machine := [name for name in (*(hardware.get("gpus") or []), hardware.get("cpu")) if name]:
         yield f"- trained on: {_words(', '.join(machine))}"
     made = [f"{name} {version}" for name, version in (training.get("versions") or {}).items() if version]
     if made:

@@ -199,7 +199,7 @@ class Pack:
     def _require_digests(self, found):
         for part, digest in found.items():
             if self._sha256.get(part) != digest:
-                raise self._damaged(f"its {_short(part)} does not have the SHA-256 that was noted")
+                raise self._damaged(f"the SHA-256 of its {_short(part)} is not the one noted")
 
     def _tensor(self, name, place):
         """(dtype, shape, first byte, end) of a tensor, sizes compared."""
