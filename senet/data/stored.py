@@ -140,7 +140,7 @@ def open_entry(value, root):
     if not head:
         found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
         raise fault(where, "empty", f"{found}; make it again")
-    if head[:5] == b"AUDIO":  # kaldiio puts this and a length before entries that are not 16-bit wav
+    if head[:5] == b"AUDIO" and len(head) > 5:  # kaldiio puts this and a length before entries that are not 16-bit wav
         start += 6 + head[5]
         head = file.read(64, start)
     return _entry(where, file, start, head, _Content(file, start) if start else path)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from senet.data.stored import STREAMED, fault
+from senet.errors import UserError
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 SUBTYPES = {  # as soundfile names them: format, bits
@@ -37,11 +38,16 @@ class Form(NamedTuple):
 
 
 def header(form):
-    """The bytes before the samples; from 4 GiB on those of an RF64."""
+    """The bytes before the samples; from 4 GiB on those of an RF64.
+
+    Raises:
+        UserError: so many channels that no wav holds them.
+    """
     code, bits = SUBTYPES[form.subtype]
-    said = struct.pack(
-        "<HHIIHH", code, form.channels, form.sample_rate, form.width * form.sample_rate, form.width, bits
-    )
+    if form.width > 0xFFFF:
+        raise UserError(f"{form.channels} channels of {bits} bits are more than a wav can hold; take some of them")
+    speed = min(_LARGEST, form.width * form.sample_rate)  # bytes per second, which nothing is read by
+    said = struct.pack("<HHIIHH", code, form.channels, form.sample_rate, speed, form.width, bits)
     chunks = struct.pack("<4sI", b"fmt ", len(said)) + said
     if code == FLOAT:
         chunks += struct.pack("<4sII", b"fact", 4, min(_LARGEST, form.frames if form.frames is not None else _LARGEST))
@@ -123,7 +129,8 @@ def decode(data, form):
     """Bytes of whole samples -> float32 (N,), or (N, C) for several channels."""
     code, bits = SUBTYPES[form.subtype]
     if code == FLOAT:
-        x = np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, as whoever asks for finite samples will say
+            x = np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
     elif bits == 8:
         x = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
     elif bits == 24:

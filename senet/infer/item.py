@@ -93,7 +93,8 @@ def enhance_item(enhancer, item, how):
     except UserError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
             raise
-        where = "" if isinstance(error, AudioError) else f"{item.source}: "
+        source = "standard input" if item.source == PIPE else item.source
+        where = "" if isinstance(error, AudioError) else f"{source}: "
         return Outcome(item.source, str(item.target), error=f"{where}{error}")
 
 
