@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from senet.dsp.compress import power
+from senet.layers.memory import running_mean
 
 FORMS = ("none", "utterance", "cumulative")
 
@@ -23,9 +24,9 @@ def rms_level(spec: Tensor, form: str) -> Tensor | None:
     if form == "none":
         return None
     energy = power(spec).mean(1, keepdim=True)  # B, 1, T
-    frames = torch.arange(1, energy.shape[2] + 1, device=energy.device)
     if form == "utterance":
+        frames = torch.arange(1, energy.shape[2] + 1, device=energy.device)
         energy = energy.sum(2, keepdim=True) / (frames * (energy > 0)).amax(2, keepdim=True).clamp_min(1)
     else:
-        energy = energy.cumsum(2) / frames
+        energy = running_mean(energy, 2)
     return (energy + 1e-10).sqrt()

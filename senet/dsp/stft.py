@@ -18,7 +18,7 @@ from senet.errors import UserError, require_choice
 
 WINDOWS = {
     "hann": torch.hann_window,
-    "sqrt_hann": lambda length: torch.hann_window(length).sqrt(),
+    "sqrt_hann": lambda length, **options: torch.hann_window(length, **options).sqrt(),
     "hamming": torch.hamming_window,
 }
 PADDINGS = ("zeros", "reflect", "full")
@@ -35,6 +35,9 @@ class STFT(nn.Module):
         padding: ``zeros``, ``reflect`` or ``full``, as above.
     Attributes:
         options: these arguments by name: two transforms with equal ones are the same.
+        before: samples of the first frame that lie before the signal.
+        first, last: of an FFT frame, the first and the last sample that the window does not make zero.
+        latency: samples that have to follow one before all frames that see it are there: ``last - first``.
     Raises:
         UserError: sizes that cannot be inverted.
     """
@@ -74,6 +77,12 @@ class STFT(nn.Module):
             margins = (spare // 2, spare - spare // 2)
         # A constant, not a weight: it stays out of the state dict, so the sizes can change without breaking a load.
         self.register_buffer("window", F.pad(WINDOWS[window](win_length), margins), persistent=False)
+        places = F.pad(WINDOWS[window](win_length, device="cpu"), margins).nonzero()[:, 0].tolist()
+        self.first, self.last = places[0], places[-1]
+
+    @property
+    def latency(self) -> int:
+        return self.last - self.first
 
     def num_frames(self, num_samples):
         """Frames that ``forward`` makes of ``num_samples`` samples (an int or an integer tensor)."""
@@ -109,18 +118,19 @@ class STFT(nn.Module):
         """
         frames = torch.fft.irfft(spec, self.n_fft, dim=1) * self.window[:, None]  # B, n_fft, T
         squares = self.window.square()[None, :, None].expand(1, -1, spec.shape[2])
-        wave = self._overlap_add(frames) / self._overlap_add(squares).clamp_min(1e-11)
+        wave = self.overlap_add(frames) / self.overlap_add(squares).clamp_min(1e-11)
         wave = wave[:, self.before : self.before + length]
         return F.pad(wave, (0, length - wave.shape[1]))
 
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        """(B, n_fft, T) -> (B, n_fft + (T - 1) * hop_length).
+    def overlap_add(self, frames: Tensor) -> Tensor:
+        """(B, W, T) -> (B, W + (T - 1) * hop_length), W: n_fft or fewer samples of each frame.
 
         Hop by hop, because torch.compile of torch 2.13 makes wrong sums of F.fold where frames are not contiguous.
         """
-        hop, hops = self.hop_length, -(-self.n_fft // self.hop_length)
-        parts = F.pad(frames.transpose(1, 2), (0, hops * hop - self.n_fft)).unflatten(2, (hops, hop))
+        size, hop = frames.shape[1], self.hop_length
+        hops = -(-size // hop)
+        parts = F.pad(frames.transpose(1, 2), (0, hops * hop - size)).unflatten(2, (hops, hop))
         wave = sum(
             F.pad(part, (0, 0, k, hops - 1 - k)) for k, part in enumerate(parts.unbind(2))
         )  # B, T + hops - 1, hop
-        return wave.flatten(1)[:, : self.n_fft + (frames.shape[2] - 1) * hop]
+        return wave.flatten(1)[:, : size + (frames.shape[2] - 1) * hop]

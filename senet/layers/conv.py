@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet.layers import memory
+
 
 class TimeConv(nn.Conv2d):
     """Convolution over (B, C, T, F) that keeps T: zeros before, ``future`` zero frames after the signal.
@@ -37,8 +39,15 @@ class TimeConv(nn.Conv2d):
         both = min(past, future)
         margin = kernel[1] // 2 * dilation[1] if margin is None else margin
         super().__init__(num_inputs, channels, kernel, (1, stride), (both, margin), dilation, groups, bias)
-        self.future, self.rest = future, (past - both, future - both)
+        self.past, self.future, self.rest = past, future, (past - both, future - both)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, F) -> (B, channels, T, F')."""
+        """(B, C, T, F) -> (B, channels, T, F'); in a stream ``future`` frames late."""
+        if (streaming := memory.current()) is not None:
+            return self._forward(x, streaming)
         return super().forward(F.pad(x, (0, 0, *self.rest)) if any(self.rest) else x)
+
+    def _forward(self, x: Tensor, streaming: memory.Memory) -> Tensor:
+        x = memory.with_past(streaming.look_ahead(x, self.future), self.past + self.future)
+        padding = (0, self.padding[1])
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.errors import require_choice
+from senet.layers.memory import running_mean
 from senet.layers.precision import at_least_single
 
 CAUSAL = ("instance_running", "batch", "frame", "cumulative_instance", "cumulative")  # once trained
@@ -35,6 +36,11 @@ def norm(kind: str, channels: int, eps: float = 1e-5, groups: int = 1) -> nn.Mod
     """
     require_choice("norm", kind, KINDS)
     return KINDS[kind](channels, eps, groups)
+
+
+def offline(kind: str) -> str:
+    """For a model's ``offline``: that this norm, none of ``CAUSAL``, needs the whole recording, and what streams."""
+    return f"norm is {kind}, which streams as {', '.join(CAUSAL[:-1])} or {CAUSAL[-1]}"
 
 
 class MapNorm(nn.Module):
@@ -121,9 +127,8 @@ def _accumulate(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     The latter is mean(x^2) - mean(x)^2, a difference that cancels where the mean is large against the deviation: hence
     double, which these few values can afford, and a frame's mean(x^2) from its own mean and variance.
     """
-    frames = torch.arange(1, mean.shape[3] + 1, device=mean.device)[:, None]
     first, second = mean.double(), variance.double() + mean.double().square()
-    first, second = first.cumsum(3) / frames, second.cumsum(3) / frames
+    first, second = running_mean(first, 3), running_mean(second, 3)
     return first.to(mean.dtype), (second - first.square()).clamp_min(0).to(mean.dtype)
 
 

@@ -3,11 +3,14 @@
 Any ``nn.Module`` will do that has
     forward(noisy (B, N)) -> (B, N), float, for any N >= 1;
     stages(noisy) -> list of (B, N), one per stage, the result last, for losses on waveforms;
-    sample_rate in Hz; causal; latency in samples, or None when a whole recording is needed.
+    sample_rate in Hz; causal; latency in samples, or None when a whole recording is needed: output n is then a function
+    of the input samples up to n + latency, and of no fewer. ``senet.infer.stream`` says what streaming needs besides.
 Training on spectra, computed or stored, also needs ``analysis`` and ``network``, which ``SpectralModel`` lays out. It
 sees the frames that stage 3 stores; enhancement, and training on waveforms, first pad to whole hops, which adds a frame
 to other lengths where frames are centred (1 in 101 for a second of GaGNet). Statistics over all frames differ by that.
 """
+
+from collections.abc import Iterable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,15 +28,21 @@ class SpectralModel(nn.Module):
     Attributes:
         sample_rate: Hz.
         stft: the transform of both ``analysis`` and ``synthesis``.
+        lookahead: frames that ``network`` sees ahead; in a stream its output is late by as many.
+        offline: why the whole recording is needed, a clause each with what would stream; empty: it is not.
         latency: input samples that have to follow sample n before output sample n is settled; None: all of them.
     Raises:
         UserError: a sample rate below 1.
     """
 
-    def __init__(self, sample_rate: int, stft: STFT, latency: int | None = None):
+    def __init__(self, sample_rate: int, stft: STFT, offline: Iterable[str] = (), lookahead: int = 0):
         super().__init__()
         require_positive(type(self).__name__, sample_rate=sample_rate)
-        self.sample_rate, self.stft, self.latency = sample_rate, stft, latency
+        self.sample_rate, self.stft, self.offline, self.lookahead = sample_rate, stft, tuple(offline), lookahead
+
+    @property
+    def latency(self) -> int | None:
+        return None if self.offline else self.stft.latency + self.lookahead * self.stft.hop_length
 
     @property
     def causal(self) -> bool:
@@ -62,7 +71,11 @@ class SpectralModel(nn.Module):
 
     def synthesis(self, spec: Tensor, length: int) -> Tensor:
         """(B, F, T) complex -> (B, length)."""
-        return self.stft.inverse(spec, length)
+        return self.limit(self.stft.inverse(spec, length))
+
+    def limit(self, wave: Tensor) -> Tensor:
+        """(B, N) -> the same: what becomes of each sample at the very end."""
+        return wave
 
     def result(self, spec: Tensor) -> Tensor:
         """The last estimate of ``network`` alone; for a subclass to write that can spare the work for earlier ones."""
@@ -70,16 +83,20 @@ class SpectralModel(nn.Module):
 
     def stages(self, noisy: Tensor) -> list[Tensor]:
         """(B, N) -> one (B, N) waveform per stage, the result last."""
-        spec, level = self._encoded(noisy)
-        return [self.synthesis(self.decode(estimate, level), noisy.shape[1]) for estimate in self.network(spec)]
+        spec = self._analysed(noisy)
+        level = self.level(spec)
+        estimates = self.network(self.encode(spec, level))
+        return [self.synthesis(self.decode(estimate, level), noisy.shape[1]) for estimate in estimates]
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, N) -> (B, N)."""
-        spec, level = self._encoded(noisy)
-        return self.synthesis(self.decode(self.result(spec), level), noisy.shape[1])
+        return self.synthesis(self.enhanced(self._analysed(noisy)), noisy.shape[1])
 
-    def _encoded(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
-        length = noisy.shape[1]
-        spec = self.analysis(F.pad(noisy, (0, self.stft.whole(length) - length)))
+    def enhanced(self, spec: Tensor) -> Tensor:
+        """(B, F, T) complex, noisy -> (B, F, T) complex, enhanced; in a stream frames are late by ``lookahead``."""
         level = self.level(spec)
-        return self.encode(spec, level), level
+        return self.decode(self.result(self.encode(spec, level)), level)
+
+    def _analysed(self, noisy: Tensor) -> Tensor:
+        length = noisy.shape[1]
+        return self.analysis(F.pad(noisy, (0, self.stft.whole(length) - length)))

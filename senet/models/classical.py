@@ -31,6 +31,7 @@ from torch import Tensor
 from senet.dsp import compress
 from senet.dsp.stft import STFT
 from senet.errors import UserError
+from senet.layers.memory import current
 from senet.models.base import SpectralModel
 
 ROUNDING = 1e-8  # about the power in a bin that 16-bit rounding leaves in a frame of 512 samples
@@ -61,38 +62,71 @@ class LogMMSE(SpectralModel):
     ):
         if not 0 <= smoothing < 1:
             raise UserError(f"LogMMSE: smoothing is {smoothing}, expected 0 up to, but not, 1")
-        super().__init__(sample_rate, STFT(n_fft, hop_length, n_fft, padding="reflect"), latency=n_fft)
+        super().__init__(sample_rate, STFT(n_fft, hop_length, n_fft, padding="reflect"))
         self.smoothing, self.least_prior = smoothing, 10 ** (least_prior_db / 10)
 
     def network(self, spec: Tensor) -> list[Tensor]:
         """(B, F, T) complex -> the one estimate. The gain counts as a constant for gradients."""
         power = compress.power(spec.detach()) + ROUNDING
-        hop_seconds = self.stft.hop_length / self.sample_rate
-        return [log_mmse_gain(power, hop_seconds, self.smoothing, self.least_prior) * spec]
+        options = self.stft.hop_length / self.sample_rate, self.smoothing, self.least_prior
+        memory = current()
+        if memory is None:
+            return [log_mmse_gain(power, *options) * spec]
+        recursion = Recursion(power[:, :, 0].cpu(), *options)
+        recursion.state = [memory.recall(lambda value=value: value) for value in recursion.state]
+        gain = recursion.gain(power)
+        for value in recursion.state:
+            memory.keep(value)
+        return [gain * spec]
 
 
 @torch.library.custom_op("senet::log_mmse_gain", mutates_args=())
 def log_mmse_gain(power: Tensor, hop_seconds: float, smoothing: float, least_prior: float) -> Tensor:
-    """(B, F, T) power, positive -> (B, F, T) gain of the amplitudes, frame after frame.
-
-    The a-priori SNR of frame t is ``smoothing * A(t-1)^2 / noise(t-1) + (1 - smoothing) * max(posterior(t) - 1, 0)``
-    with the estimated amplitudes A (E&M 84, eq. 51), and not below ``least_prior``.
-    """
-    frames = power.permute(2, 0, 1).cpu().contiguous()  # T, B, F; on a GPU the launches would take longer
-    gains = torch.empty_like(frames)
-    noise_power = MinimumStatistics(frames[0], hop_seconds)
-    before = torch.ones_like(frames[0])  # A^2 / noise of the previous frame
-    for frame, gain in zip(frames, gains, strict=True):
-        posterior = frame / noise_power.update(frame)
-        prior = torch.lerp((posterior - 1).clamp_min_(0), before, smoothing).clamp_min_(least_prior)
-        gain.copy_(log_amplitude_gain(prior, posterior))
-        before = gain.square() * posterior
-    return gains.permute(1, 2, 0).contiguous().to(power.device)
+    """``Recursion.gain`` of a whole recording, (B, F, T) -> (B, F, T)."""
+    return Recursion(power[:, :, 0].cpu(), hop_seconds, smoothing, least_prior).gain(power)
 
 
 @log_mmse_gain.register_fake
 def _(power, hop_seconds, smoothing, least_prior):
     return torch.empty_like(power, memory_format=torch.contiguous_format)
+
+
+class Recursion:
+    """The gain, frame after frame.
+
+    The a-priori SNR of frame t is ``smoothing * A(t-1)^2 / noise(t-1) + (1 - smoothing) * max(posterior(t) - 1, 0)``
+    with the estimated amplitudes A (E&M 84, eq. 51), and not below ``least_prior``.
+
+    Args:
+        first: (B, F) power of the first frame, for shape and type.
+        hop_seconds: between frames.
+        smoothing, least_prior: as above.
+    """
+
+    def __init__(self, first: Tensor, hop_seconds: float, smoothing: float, least_prior: float):
+        self.noise_power = MinimumStatistics(first, hop_seconds)
+        self.smoothing, self.least_prior = smoothing, least_prior
+        self.before = torch.ones_like(first)  # A^2 / noise of the previous frame
+
+    def gain(self, power: Tensor) -> Tensor:
+        """(B, F, T) power of the next frames, positive -> (B, F, T) gain of the amplitudes."""
+        frames = power.permute(2, 0, 1).cpu().contiguous()  # T, B, F; on a GPU the launches would take longer
+        gains = torch.empty_like(frames)
+        for frame, gain in zip(frames, gains, strict=True):
+            posterior = frame / self.noise_power.update(frame)
+            prior = torch.lerp((posterior - 1).clamp_min_(0), self.before, self.smoothing)
+            gain.copy_(log_amplitude_gain(prior.clamp_min_(self.least_prior), posterior))
+            self.before = gain.square() * posterior
+        return gains.permute(1, 2, 0).contiguous().to(power.device)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What the frames so far have left."""
+        return [self.before, *self.noise_power.state]
+
+    @state.setter
+    def state(self, state: list[Tensor]):
+        self.before, *self.noise_power.state = state
 
 
 def log_amplitude_gain(prior: Tensor, posterior: Tensor) -> Tensor:
@@ -146,6 +180,9 @@ class MinimumStatistics:
 
     LEAD_SECONDS = 0.064  # taken for noise; ours
     SUBWINDOWS, SUBWINDOW_SECONDS = 8, 0.192  # 12 frames of 16 ms
+    COUNTS = ("seen", "frames", "turn")
+    MAPS = ("smoothed", "mean", "mean_square", "noise", "minimum", "minima", "correction", "present", "present_part")
+    MAPS += ("local",)
 
     def __init__(self, first: Tensor, hop_seconds: float):
         per_hop = hop_seconds / 0.016
@@ -159,7 +196,7 @@ class MinimumStatistics:
         self.frames = 0  # of the present sub-window
         self.lead = max(round(self.LEAD_SECONDS / hop_seconds), 1)
         self.seen = 0
-        self.smoothed = torch.zeros_like(first)
+        self.smoothed = self.mean = self.mean_square = self.noise = self.minimum = torch.zeros_like(first)
         self.correction = torch.ones_like(first[:, :1])
         self.minima = first.new_full((self.SUBWINDOWS, *first.shape), math.inf)  # of the last sub-windows
         self.turn = 0  # which of them is replaced next
@@ -193,6 +230,20 @@ class MinimumStatistics:
             self.minimum = torch.minimum(self.minimum, self.present_part)
         self.noise = self.minimum
         return self.noise
+
+    @property
+    def state(self) -> list[Tensor]:
+        """Counts and maps, of which frames to come make new ones."""
+        counts = torch.tensor([getattr(self, name) for name in self.COUNTS])
+        return [counts, *(getattr(self, name) for name in self.MAPS)]
+
+    @state.setter
+    def state(self, state: list[Tensor]):
+        counts, *maps = state
+        for name, value in zip(self.COUNTS, counts.tolist(), strict=True):
+            setattr(self, name, value)
+        for name, value in zip(self.MAPS, maps, strict=True):
+            setattr(self, name, value.clone())  # some are changed in place
 
     def _smoothing(self, power: Tensor) -> Tensor:
         """(B, F): strong where the smoothed power is near the noise, weak where it has to follow speech (eq. 9-12)."""

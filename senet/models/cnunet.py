@@ -47,7 +47,8 @@ from torch import Tensor, nn
 from senet.dsp.stft import STFT
 from senet.errors import UserError, require_choice, require_positive
 from senet.layers.conv import TimeConv
-from senet.layers.norms import CAUSAL, KINDS, norm
+from senet.layers.memory import with_past
+from senet.layers.norms import CAUSAL, KINDS, norm, offline
 from senet.layers.precision import at_least_single
 from senet.models.base import SpectralModel
 
@@ -113,8 +114,7 @@ class ComplexSubPixelConv(nn.Module):
         weight = torch.cat([torch.cat([real, -imag], 2), torch.cat([imag, real], 2)], 1)
         real, imag = self.real.bias.unflatten(0, (2, -1)), self.imag.bias.unflatten(0, (2, -1))
         bias = torch.cat([real - imag, imag + real], 1)
-        x = F.pad(x, (0, 0, 1, 0))
-        return double_bins(F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=(0, 1)))
+        return double_bins(F.conv2d(with_past(x, 1), weight.flatten(0, 1), bias.flatten(), padding=(0, 1)))
 
 
 def double_bins(x: Tensor, groups: int = 1) -> Tensor:
@@ -146,7 +146,7 @@ class DilatedConv(nn.Module):
         margin = step
         if step >= bins:  # the neighbouring bins are zeros
             margin, weight = 0, weight[:, :, 1:2]
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, step, 0))  # B, step + T, F + 2 margins, C
+        x = F.pad(with_past(x, step).permute(0, 2, 3, 1), (0, 0, margin, margin))  # B, step + T, F + 2 margins, C
         shifted = [
             x[:, first : first + frames, low : low + bins]
             for first in (0, step)
@@ -208,24 +208,22 @@ class Attention(nn.Module):
         # The 1x1 convolution, but for its bias, comes before the mean over time: it leaves fewer channels to average.
         squeeze = self.frequency_squeeze
         narrow = at_least_single(F.conv2d(x, squeeze.weight, groups=squeeze.groups))
-        frequency = recent_sum(narrow, self.frames) / self.frames + squeeze.bias[:, None, None]  # B, inner, T, F
+        frequency = (
+            recent_sum(with_past(narrow, self.frames - 1), self.frames) / self.frames + squeeze.bias[:, None, None]
+        )  # B, inner, T, F
         return x * self.time_gate(time) * self.frequency_gate(frequency)
 
 
 def recent_sum(x: Tensor, frames: int) -> Tensor:
-    """(B, C, T, F) -> at each frame the sum of it and those before it, ``frames`` in all; as exact as adding them.
+    """(B, C, frames - 1 + T, F) -> (B, C, T, F), the sum over ``frames`` frames up to each; as exact as adding them.
 
     The sum over 2 n frames is that over n, and the same n frames earlier.
     """
     if frames == 1:
         return x
     half = recent_sum(x, frames // 2)
-    total = half + _delayed(half, frames // 2)
-    return total + _delayed(x, frames - 1) if frames % 2 else total
-
-
-def _delayed(x: Tensor, frames: int) -> Tensor:
-    return F.pad(x, (0, 0, frames, 0))[:, :, : x.shape[2]]
+    total = half[:, :, frames // 2 :] + half[:, :, : -(frames // 2)]
+    return total[:, :, 1:] + x[:, :, : 1 - frames] if frames % 2 else total
 
 
 class NestedBlock(nn.Module):
@@ -347,13 +345,12 @@ class NestedUNet(SpectralModel):
                 f"{model}: n_fft is {n_fft}, expected {multiple}, {2 * multiple}, {3 * multiple}, ..., because with "
                 f"depths {list(depths)} the n_fft / 2 bins without DC are halved {halvings} times"
             )
-        latency = win_length if norm in CAUSAL else None
-        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "full"), latency)
+        reasons = [] if norm in CAUSAL else [offline(norm)]
+        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "full"), reasons)
         self.clamp_training = clamp_training
 
-    def synthesis(self, spec: Tensor, length: int) -> Tensor:
-        """(B, F, T) complex -> (B, length), within +-1."""
-        wave = super().synthesis(spec, length)
+    def limit(self, wave: Tensor) -> Tensor:
+        """(B, N) -> the same, within +-1."""
         return wave if self.training and not self.clamp_training else wave.clamp(-1, 1)
 
 

@@ -111,9 +111,12 @@ class GaGNet(SpectralModel):
             raise UserError(f"GaGNet: exponent is {exponent}, expected more than 0 and at most 1")
         if not causal and any((kd1 - 1) * dilation % 2 for dilation in dilations):
             raise UserError(f"GaGNet: kd1 is {kd1}, expected an odd number with causal: false")
-        streams = causal and norm in norms.CAUSAL and level != "utterance"
-        stft = STFT(n_fft, hop_length, win_length, padding="reflect")
-        super().__init__(sample_rate, stft, win_length if streams else None)
+        offline = [] if causal else ["causal is false, which streams when true"]
+        if norm not in norms.CAUSAL:
+            offline.append(norms.offline(norm))
+        if level == "utterance":
+            offline.append("level is utterance, which streams as cumulative or none")
+        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, padding="reflect"), offline)
         self.exponent, self.level_form = exponent, level
 
         depths, kernels = DEPTHS[encoder], (first_kernel, *[(2, 3)] * 4)

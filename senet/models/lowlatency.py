@@ -41,6 +41,7 @@ from senet.dsp.spectral_level import rms_level
 from senet.dsp.stft import STFT
 from senet.errors import UserError, require_choice, require_positive
 from senet.layers.conv import TimeConv
+from senet.layers.memory import current, delayed, recur
 from senet.models.base import SpectralModel
 
 MASKS = {"mag": 1, "ri_sigmoid": 2, "complex": 2, "complex_unbounded": 2, "polar": 3}  # outputs per bin
@@ -110,8 +111,10 @@ class LowLatencyNet(SpectralModel):
         )
         if lookahead < 0 or (lookahead and not causal):
             raise UserError(f"LowLatencyNet: lookahead is {lookahead}, expected 0, or more with causal: true")
-        latency = win_length + lookahead * hop_length if causal and level != "utterance" else None
-        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length), latency)
+        offline = [] if causal else ["causal is false, which streams when true"]
+        if level == "utterance":
+            offline.append("level is utterance, which streams as cumulative or none")
+        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length), offline, lookahead)
         self.inputs, self.exponent, self.level_form = inputs, exponent, level
         self.delta_phase, self.delta_encoding, self.delta_weighting = delta_phase, delta_encoding, delta_weighting
         self.mask, self.mask_bound = mask, mask_bound
@@ -161,7 +164,10 @@ class LowLatencyNet(SpectralModel):
 
     def network(self, spec: Tensor) -> list[Tensor]:
         """(B, F, T) complex -> the one masked spectrum."""
-        x = F.pad(self.features(spec), (0, 0, 0, self.delay))  # B, C, T + delay, F
+        x = self.features(spec)  # B, C, T, F
+        if current() is not None:  # a stream, whose masks come ``lookahead`` frames late, in either form
+            return [self.apply_mask(self.body(x), delayed(spec, self.lookahead))]
+        x = F.pad(x, (0, 0, 0, self.delay))  # B, C, T + delay, F
         return [self.apply_mask(self.body(x)[:, self.delay :], spec)]
 
     def features(self, spec: Tensor) -> Tensor:
@@ -187,7 +193,7 @@ class LowLatencyNet(SpectralModel):
             x = conv(x).relu()  # B, channels, T, F
         x = self.reduce(x).relu()  # B, maps, T, F
         x = x.transpose(1, 2).flatten(2)  # B, T, maps * F
-        x, _ = self.lstm(x)  # B, T, directions * lstm_units
+        x = recur(self.lstm, x)  # B, T, directions * lstm_units
         x = self.output(self.hidden(x).relu())  # B, T, outputs * F
         return x.unflatten(2, (MASKS[self.mask], -1))
 

@@ -36,7 +36,7 @@ SEGAN's.
 
 The network depends on the recording level: nothing is normalised, and tanh bounds the output. It works in blocks: a
 window is enhanced when its last sample is there (the code's frames see all of it), so ``latency`` is a window's
-length, also with ``overlap``; without, as published, there is a seam every 1.024 s.
+length less one sample, also with ``overlap``; without, as published, there is a seam every 1.024 s.
 
 Shapes: B batch, W samples of a window, C channels, T frames of a layer, N samples of a recording.
 """
@@ -126,7 +126,8 @@ class SEGAN(nn.Module):
         if not emphasis < 1:
             raise UserError(f"SEGAN: emphasis is {emphasis}, expected less than 1 (0: off)")
         self.sample_rate, self.num_stages, self.shared, self.z = sample_rate, num_stages, shared, z
-        self.window, self.overlap, self.emphasis, self.latency = window, overlap, emphasis, window
+        self.window, self.overlap, self.emphasis, self.latency = window, overlap, emphasis, window - 1
+        self.hop = window if overlap == "none" else window // 2  # samples from window to window
         self.step = stride ** len(channels)  # samples of one frame of the code
         attend = partial(SelfAttention, k_qk=attn_k_qk, k_v=attn_k_v, pool=attn_pool, spectral_norm=attn_spectral_norm)
         self.generators = nn.ModuleList(
@@ -199,20 +200,22 @@ class SEGAN(nn.Module):
 
     def _enhance(self, noisy: Tensor) -> list[Tensor]:
         """(B, N) -> encoded (B, N) per stage."""
-        windows = self._cut(self.encode(noisy))  # B, windows, W
+        stages = self.enhanced(self._cut(self.encode(noisy)))
+        return [self.join(stage)[:, : noisy.shape[1]] for stage in stages]
+
+    def enhanced(self, windows: Tensor) -> list[Tensor]:
+        """(B, windows, W) encoded -> one of the same shape per stage."""
         chunks = [self.network(chunk) for chunk in windows.flatten(0, 1).split(MAX_WINDOWS)]
-        stages = [torch.cat(chunk).view_as(windows) for chunk in zip(*chunks, strict=True)]
-        return [self._join(stage)[:, : noisy.shape[1]] for stage in stages]
+        return [torch.cat(chunk).view_as(windows) for chunk in zip(*chunks, strict=True)]
 
     def _cut(self, signal: Tensor) -> Tensor:
         """(B, N) -> (B, windows, W), with zeros after the end."""
-        hop = self.window if self.overlap == "none" else self.window // 2
-        missing = -(max(signal.shape[1], self.window) - self.window) % hop
+        missing = -(max(signal.shape[1], self.window) - self.window) % self.hop
         length = max(signal.shape[1], self.window) + missing
-        return F.pad(signal, (0, length - signal.shape[1])).unfold(1, self.window, hop)
+        return F.pad(signal, (0, length - signal.shape[1])).unfold(1, self.window, self.hop)
 
-    def _join(self, windows: Tensor) -> Tensor:
-        """(B, windows, W) -> (B, N or more)."""
+    def join(self, windows: Tensor) -> Tensor:
+        """(B, windows, W), each ``hop`` after the one before -> (B, N or more)."""
         if self.overlap == "none":
             return windows.flatten(1)
         # Each half window is the sum of two windows whose fades add up to 1, except for the first and the last.

@@ -101,7 +101,8 @@ class TFGridNet(SpectralModel):
             raise UserError(f"TFGridNet: emb_hs is {emb_hs}, expected 1 to emb_ks = {emb_ks}")
         if emb_dim % n_heads:
             raise UserError(f"TFGridNet: emb_dim is {emb_dim}, expected a multiple of n_heads = {n_heads}")
-        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "reflect"))
+        offline = ["attention and LSTMs over time see all frames, in every configuration"]
+        super().__init__(sample_rate, STFT(n_fft, hop_length, win_length, window, "reflect"), offline)
         self.progressive = progressive
         if frontend == "phase":
             self.phase_encoder, num_inputs, margin = PhaseEncoder(phase_channels), phase_channels, 0

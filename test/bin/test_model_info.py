@@ -30,7 +30,7 @@ def test_figures_of_a_configuration(report, tmp_path):
     info = report("--config", str(tmp_path / "train.yaml"))
     assert info["parameters"]["total"] == sum(info["parameters"]["parts"].values()) == 23_672
     assert info["macs"]["per_second"] == sum(info["macs"]["per_second_of_parts"].values())
-    assert info["causal"] and info["latency_samples"] == 400
+    assert info["causal"] and info["latency_samples"] == 398
     assert info["receptive_field"]["future_samples"] == 398 and info["receptive_field"]["past_samples"] is None
     assert info["receptive_field"]["recurrent"]
     training = info["training"]
@@ -57,7 +57,7 @@ def test_the_text_names_parts_counter_latency_and_memory(capsys):
     model_info.main(words)
     text = capsys.readouterr().out
     assert [line.split()[0] for line in text.splitlines()[3:8]] == ["convs", "reduce", "lstm", "hidden", "output"]
-    assert "latency          25 ms (400 samples)" in text
+    assert "latency          24.875 ms (398 samples)" in text
     assert "past: all, by recurrent layers" in text and "future: 24.875 ms" in text
     assert "not counted: Fourier transforms" in text
     assert "batch of 8 x 2 s" in text

@@ -161,15 +161,15 @@ def test_time_context_of_the_published_system(conf, past, future):
 def test_causal_means_what_it_says(causal, kind, level):
     model = build(norm=kind, causal=causal, level=level)
     assert model.causal == (causal and kind in CAUSAL and level != "utterance")
-    assert model.latency == (128 if model.causal else None)
+    assert model.latency == (126 if model.causal else None)  # less the zero at which Hann's 128 begin
     x = noise(1, 1_500)
     changed = x.clone()
     changed[:, 1_000:] *= -3
     with torch.no_grad():
         difference = (model(x) - model(changed))[0].abs()
     if model.causal:
-        assert difference[: 1_000 - 128].max() <= 1e-6
-        assert difference[1_000 - 128 : 1_000].max() > 1e-5  # the latency is no larger than it need be
+        assert difference[: 1_000 - 126].max() <= 1e-6
+        assert difference[1_000 - 126 : 1_000].max() > 1e-5  # the latency is no larger than it need be
     else:
         assert difference[: 1_000 - 128].max() > 1e-6
 

@@ -422,7 +422,7 @@ def test_encode_and_decode_undo_each_other():
 @pytest.mark.parametrize("overlap", ["none", "triangular"])
 def test_latency_is_one_window_and_tight(overlap):
     model = lively(build(overlap=overlap))
-    assert model.causal and model.latency == 256
+    assert model.causal and model.latency == 255
     x = noise(1, 2048)
     changed = x.clone()
     changed[:, 1023:] = noise(1, 1025, seed=1)  # the last sample of a window
