@@ -20,6 +20,7 @@ SUBTYPES = {  # as soundfile names them: format, bits
     "FLOAT": (FLOAT, 32),
     "DOUBLE": (FLOAT, 64),
 }
+_FASTEST = 0x7FFFFFFF  # Hz; libsndfile counts with a sign
 _LARGEST = 0xFFFFFFFF  # of the 32 bits that sizes have; it also says "not known"
 
 
@@ -41,11 +42,12 @@ def header(form):
     """The bytes before the samples; from 4 GiB on those of an RF64.
 
     Raises:
-        UserError: so many channels that no wav holds them.
+        UserError: more channels than a wav can hold, or a higher rate than programs read.
     """
     code, bits = SUBTYPES[form.subtype]
-    if form.width > 0xFFFF:
-        raise UserError(f"{form.channels} channels of {bits} bits are more than a wav can hold; take some of them")
+    if form.width > 0xFFFF or form.sample_rate > _FASTEST:
+        found = f"{form.channels} channels of {bits} bits at {form.sample_rate} Hz"
+        raise UserError(f"{found} are more than programs read from a wav; is its header right?")
     speed = min(_LARGEST, form.width * form.sample_rate)  # bytes per second, which nothing is read by
     said = struct.pack("<HHIIHH", code, form.channels, form.sample_rate, speed, form.width, bits)
     chunks = struct.pack("<4sI", b"fmt ", len(said)) + said

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from senet.bin import enhance
@@ -27,7 +27,6 @@ FORMATS = [
     (".ogg", "VORBIS"), (".mp3", "MPEG_LAYER_III"), (".opus", "OPUS"),
 ]  # fmt: skip
 MAGIC = [b"", b"RIFF\xff\xff\xff\xffWAVEfmt ", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb\x90d", b"AUDIO", b"FORM"]
-RATES = [1, 7, 8000, 11025, 16000, 44100, 192000, (1 << 31) - 1]
 
 
 def fuzz(examples):
@@ -76,6 +75,7 @@ def run(expdir):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(enhance, "setup_logging", lambda: None)
         patch.setattr(load, "load_model", lambda *_: model)
+        patch.setattr(os, "fsync", lambda _: None)  # a disk that is busy takes longer than all the rest
         logging.getLogger().addHandler(handler)
         level = logging.getLogger().level
         logging.getLogger().setLevel(logging.INFO)
@@ -148,11 +148,11 @@ def test_damaged_bytes(run, kind, changes, piped):
         require_same_form(found, bytes(data))
 
 
-@fuzz(120)
+@fuzz(80)
 @given(
     form=st.sampled_from([1, 3, 6, 0xFFFE, 0]),
     channels=st.sampled_from([0, 1, 2, 8, 255, 1024, 65535]),
-    rate=st.sampled_from([0, *RATES, 4_000_000_000, (1 << 32) - 1]),
+    rate=st.sampled_from([0, 1, 7, 8000, 192000, 4_000_000_000, (1 << 32) - 1]),
     bits=st.sampled_from([0, 1, 8, 12, 16, 24, 32, 64, 65535]),
     claimed=st.sampled_from([None, 0, 1, 3, 1 << 31, 0x7FFFF000, 0xFFFFFFFE, 0xFFFFFFFF]),
     data=st.binary(max_size=64),
@@ -187,14 +187,15 @@ def test_absurd_flac_headers(run, rate, channels, bits, total, block):
         require_same_form(found, bytes(data))
 
 
-@fuzz(120)
+@fuzz(80)
 @given(
     kind=st.sampled_from(FORMATS[:6]),
-    form=st.tuples(st.integers(0, 10), st.integers(1, 8), st.sampled_from(RATES[2:]))
-    | st.tuples(st.integers(0, 2), st.integers(1, 2), st.sampled_from(RATES[:2])),  # seconds, at 16 kHz
+    form=st.tuples(st.integers(0, 10), st.integers(1, 8), st.sampled_from([7, 8000, 11025, 16000, 44100, 192000])),
     scale=st.sampled_from([0, 1e-30, 1, 100, 1e38]),
     piped=st.booleans(),
 )
+@example(kind=FORMATS[0], form=(2, 1, 1), scale=1, piped=False)  # 2 s at 1 Hz
+@example(kind=FORMATS[4], form=(10, 2, (1 << 31) - 1), scale=1, piped=False)
 def test_a_few_samples(run, kind, form, scale, piped):
     frames, channels, rate = form
     data = encoded(scale * signal(frames, channels, frames), rate, kind)
@@ -202,7 +203,7 @@ def test_a_few_samples(run, kind, form, scale, piped):
     if not frames:
         assert "no samples" in found
     elif isinstance(found, str):
-        assert scale == 1e38 or rate == (1 << 31) - 1, found
+        assert scale == 1e38, found
     else:
         assert (found[1], *found[0].shape) == (rate, frames, channels) and found[2] == kind[1]
 
