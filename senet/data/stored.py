@@ -182,7 +182,7 @@ def _sound_entry(where, file, head, content):
 
 def _wav_entry(where, file, start, head, content):
     """Walk the chunks of a wav up to its samples; they have to be all there."""
-    position, form = 12, None
+    position, form, bits = 12, None, None
     while True:
         chunk = head[position : position + 24]
         if len(chunk) < 24:  # beyond what was read at first: there are more chunks than usual
