@@ -75,7 +75,7 @@ def settle(given, names):
     name, model = Path(given["train_config"]).stem, ""
     if given["model"]:
         name, model = borrowed(given)
-    if given["baseline"] and last == names.index("report") and given["skip_eval"] == "false":
+    if given["baseline"] and first <= names.index("report") <= last and given["skip_eval"] == "false":
         require_baseline(given, f"{name}_{given['tag']}" if given["tag"] else name)
     return first, last, f"{float(rate[1]) * (1000 if rate[2] else 1):.10g}", name, model
 

@@ -8,15 +8,15 @@ set -euo pipefail
 log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"; }
 die() { echo "se.sh: $*" >&2; exit 1; }
 
-names=(download data mix feats train enhance score report)
+names=(download data mix feats train enhance score report pack)
 stage=0                # the first stage to run, by number or name
-stop_stage=7           # the last one
+stop_stage=8           # the last one
 list=false             # print the state of each stage, run nothing
 dry_run=false          # print what would run and the disk it needs, run nothing; exit status 1 where a disk has too little
 force=false            # repeat the chosen stages even if they are done
 skip_data_prep=false   # leave out stages 0 to 3
 skip_train=false       # stage 4
-skip_eval=false        # stages 5 to 7
+skip_eval=false        # stages 5 to 8
 model=                 # an experiment of another recipe, to enhance with and score instead of training one
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
 ngpu=0                 # GPUs for training, of each machine, with a process for each
@@ -45,6 +45,7 @@ feats_args=
 train_args=
 enhance_args=
 score_args=
+pack_args=             # such as "--licence CC-BY-4.0"
 baseline=              # the system that the report takes differences to; default: the noisy input
 compare=               # further experiment folders for the report, from other recipes
 results=               # default: RESULTS.md beside expdir
@@ -55,7 +56,7 @@ usage() {
 Options, with this recipe's values ("--name value"; a switch, one that is true or false, needs no value):
   --stage $stage, --stop_stage $stop_stage       by number or name: $(for k in "${!names[@]}"; do printf '%s %s  ' "$k" "${names[k]}"; done)
   --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages
-  --skip_data_prep, --skip_train, --skip_eval     leave out stages 0 to 3, 4, 5 to 7
+  --skip_data_prep, --skip_train, --skip_eval     leave out stages 0 to 3, 4, 5 to 8
   --nj $nj                          parallel jobs
   --ngpu $ngpu, --num_threads $num_threads, --num_workers ${num_workers:-N}     GPUs, CPU threads and data loading processes of the training;
                                   of the last by default 4 with a GPU, else 2 with --online true, else 0
@@ -77,7 +78,7 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --corpus "$corpus"               folders that stage 1 reads; a change in them redoes it
   --num_clips "$num_clips"            sizes of mixed sets, as in "train=40 valid=8"
   --local_args "$local_args"   --mix_args "$mix_args"   --feats_args "$feats_args"   --train_args "$train_args"
-  --enhance_args "$enhance_args"   --score_args "$score_args"     further options for the commands, each in one word
+  --enhance_args "$enhance_args"   --score_args "$score_args"   --pack_args "$pack_args"     further options for the commands, each in one word
   --config FILE                   a file with such settings (name=value)
 END
 }
@@ -105,8 +106,8 @@ stored_set=$train_set # where the training set is stored: not when it is mixed w
 if $online && [ "$ngpu" -eq 0 ]; then : "${num_workers:=2}"; fi
 [ -z "$model" ] || skip_train=true stored_set='' valid_set=''
 
-corpus_words=() compare_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=()
-for name in corpus compare {local,mix,feats,train,enhance,score}_args; do # split as a shell does: --local_args into local_words
+corpus_words=() compare_words=() local_words=() mix_words=() feats_words=() train_words=() enhance_words=() score_words=() pack_words=()
+for name in corpus compare {local,mix,feats,train,enhance,score,pack}_args; do # split as a shell does: --local_args into local_words
   [ -n "${!name}" ] || continue
   split=$(stage_py words -- "${!name}") || die "--$name \"${!name}\": cannot be split into words as in a shell"
   mapfile -t "${name%_args}_words" <<< "$split"
@@ -479,10 +480,22 @@ stage_report() {
   [ ! -d "$exp" ] || log "model: $(realpath "$exp"); in it enhanced_<set>/wav: enhanced audio, enhanced_<set>/scores: scores per utterance"
 }
 
+stage_pack() { # with the weights that stage 5 took, and their scores
+  local set source=(--input "4 (train)" "$exp/checkpoints/index.json" "$exp/config.yaml")
+  for set in $test_sets; do source+=(--input "6 (score)" "$exp/enhanced_$set/summary.json"); done
+  unit pack "$exp" "${exp##*/}.senet" pack --option "pack_args=$pack_args" "${source[@]}"
+}
+pack() {
+  local command=(python -m senet.bin.pack "$exp" -o "$exp/${exp##*/}.senet" "${pack_words[@]}")
+  if $dry_run; then "${command[@]}" --dry_run; return; fi
+  run "${command[@]}"
+}
+
 $list || $dry_run || log "stages $stage (${names[stage]}) to $stop_stage (${names[stop_stage]}), experiment $exp, $nj jobs through '$train_cmd'"
 chosen=() forced=$($force && echo true || true)
 for k in $(seq "$stage" "$stop_stage"); do
   case $k in [0-3]) skip=$skip_data_prep ;; 4) skip=$skip_train ;; *) skip=$skip_eval ;; esac
+  [ -z "$model" ] || [ "$k" -lt 8 ] || skip=true # a pack is made where it was trained
   $skip || chosen+=("$k")
 done
 [ ${#chosen[@]} -gt 0 ] || die "nothing to do: stages $stage to $stop_stage are left out by --skip_... or --model (which trains nothing)"

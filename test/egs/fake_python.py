@@ -111,5 +111,7 @@ elif command == "score" and "collect" in options:
     write(Path(out, "summary.json"), f"{options['metrics']} {known(options['enhanced'])}\n")
     if "expected" in options and os.environ.get("FAKE_UNLIKE") == Path(options["ref"]).name:
         sys.exit("error: the noisy input scores otherwise")
+elif command == "pack":
+    write(words[words.index("-o") + 1], f"packed {known(Path(words[0], 'checkpoints', 'index.json'))}\n")
 elif command == "compare":
     write(out, "| system | stoi |\n")

@@ -91,7 +91,7 @@ class Recipe:
             name = next(
                 (s for s in ("test", "valid", "train", "blind") if f"raw/{s}" in line or f"enhanced_{s}" in line), ""
             )
-            name = "" if command in ("train", "compare", "data") else f" {name}"
+            name = "" if command in ("train", "compare", "data", "pack") else f" {name}"
             if command == "score":
                 name += " noisy" if "--out exp/noisy" in line else ""
                 name += " expected" if "--expected" in line else ""
@@ -116,7 +116,7 @@ def finished(tmp_path_factory):
 
 
 ALL = ["data", "mix train", "mix valid", "mix test", "feats train", "feats valid", "train", "enhance test"]
-ALL += ["score test noisy", "score test", "compare"]
+ALL += ["score test noisy", "score test", "compare", "pack"]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_all_stages_run_in_order_and_the_table_is_shown(finished):
     calls, out, _ = finished.first
     assert calls == ALL
     assert "| system | stoi |" in out
-    assert "stages 0 (download) to 7 (report)" in out
+    assert "stages 0 (download) to 8 (pack)" in out
     assert "stage 4 (train) took" in out
     assert "train at work" in out, "the training's log is shown while it runs"
 
@@ -203,7 +203,7 @@ def test_training_refuses_data_that_changed(done):
 def test_a_changed_training_config_calls_train_and_keeps_the_experiment(done):
     (done.path / "exp/train_x/mine").write_text("kept")
     done.write("conf/train_x.yaml", "model: x\nmax_epoch: 9\n")
-    assert done.run()[0] == ["train", "enhance test", "score test", "compare"]
+    assert done.run()[0] == ["train", "enhance test", "score test", "compare", "pack"]
     assert (done.path / "exp/train_x/mine").exists()
 
 
@@ -213,7 +213,7 @@ def test_speed_is_no_part_of_the_identity(done, words):
 
 
 def test_metrics_redo_the_scores_only(done):
-    assert done.run("--metrics", "stoi")[0] == ["score test noisy", "score test", "compare"]
+    assert done.run("--metrics", "stoi")[0] == ["score test noisy", "score test", "compare", "pack"]
 
 
 def test_scores_are_computed_when_what_they_need_was_installed(done):
@@ -242,7 +242,7 @@ class TestLastCheckpoints:
         calls, _, _ = recipe.run(*self.WORDS)
         assert calls == [
             *ALL[:7], "enhance test", "enhance test step 6", "enhance test step 7",
-            "score test noisy", "score test", "score test step 6", "score test step 7", "compare",
+            "score test noisy", "score test", "score test step 6", "score test step 7", "compare", "pack",
         ]  # fmt: skip
         wav = recipe.path / "exp/train_x/step_00000006/enhanced_test/wav/a.wav"
         assert wav.read_text().endswith(" step_00000006.pt\n")
@@ -255,7 +255,7 @@ class TestLastCheckpoints:
         assert recipe.run(*self.WORDS[:3], "3")[0] == ["enhance test step 5", "score test step 5", "compare"]
         longer = ("--train_args", "--keep_last 3 --max_steps 8", "--score_checkpoints", "2")
         assert recipe.run(*longer)[0] == [
-            "train", "enhance test", "enhance test step 8", "score test", "score test step 8", "compare",
+            "train", "enhance test", "enhance test step 8", "score test", "score test step 8", "compare", "pack",
         ]  # fmt: skip
 
     def test_they_are_listed(self, recipe):
@@ -402,7 +402,7 @@ class TestDisk:
         assert said["data"] == said["feats"] == said["train"] == "nothing to do"
         assert re.fullmatch(r"3 MB, \S+ [MGT]B free \(.*/dump/raw/test\)", said["mix"])
         assert said["enhance"].startswith("1 MB, ")  # 500000 samples of 16 bits
-        assert re.search(r"^disk all +4 MB, ", out, re.M)
+        assert re.search(r"^disk all +7 MB, ", out, re.M)
 
     def test_it_is_known_before_there_are_data(self, recipe):
         recipe.write("local/download.sh", 'echo "$*"; echo "downloads: 7000000 bytes"\n')
@@ -412,9 +412,9 @@ class TestDisk:
         assert said["data"].startswith("not known: lists only")
         needs = {stage: text.split(",")[0] for stage, text in said.items() if stage != "data"}
         expected = {"download": "7 MB", "mix": "9 MB", "feats": "6 MB", "train": "3 MB", "enhance": "1 MB"}
-        assert needs == expected | {"score": "little", "report": "little"}
+        assert needs == expected | {"score": "little", "report": "little", "pack": "3 MB"}
         assert "about" not in out
-        assert re.search(r"^disk all +at least 26 MB, ", out, re.M)
+        assert re.search(r"^disk all +at least 29 MB, ", out, re.M)
 
     def test_estimates_and_what_is_not_fetched_are_marked(self, recipe):
         recipe.write("local/download.sh", "echo \"downloads: nothing is fetched without '--download true' (9 GB)\"\n")
@@ -510,7 +510,7 @@ class TestOnline:
 
     def test_stored_data_and_mixtures_are_different_experiments(self, done):
         assert "was trained on other data" in done.run(*self.WORDS, code=1)[2]
-        assert done.run(*self.WORDS, "--tag", "online")[0] == ["train", *ALL[7:8], "score test", "compare"]
+        assert done.run(*self.WORDS, "--tag", "online")[0] == ["train", *ALL[7:8], "score test", "compare", "pack"]
 
 
 class TestExpected:
@@ -524,9 +524,9 @@ class TestExpected:
 
     def test_the_noisy_input_is_scored_before_training_and_not_twice(self, recipe):
         scored = ["score test noisy", "score test noisy expected"]
-        assert recipe.run(*self.WORDS)[0] == [*ALL[:6], *scored, "train", "enhance test", "score test", "compare"]
+        assert recipe.run(*self.WORDS)[0] == [*ALL[:6], *scored, "train", *ALL[7:8], "score test", "compare", "pack"]
         assert recipe.run(*self.WORDS)[0] == ["compare"]
-        forced = ["train", "enhance test", "score test noisy", "score test", "compare"]
+        forced = ["train", "enhance test", "score test noisy", "score test", "compare", "pack"]
         assert recipe.run(*self.WORDS, "--force", "--stage", "train")[0] == forced
 
     def test_other_scores_stop_the_recipe(self, recipe):
@@ -554,7 +554,7 @@ class TestExpected:
 
 def test_a_set_without_references_goes_through(done):
     words = ("--test_sets", "test blind")
-    calls = ["mix blind", "enhance blind", "score blind noisy", "score blind", "compare"]
+    calls = ["mix blind", "enhance blind", "score blind noisy", "score blind", "compare", "pack"]
     assert done.run(*words)[0] == calls
     assert not (done.path / "dump/raw/blind/spk1.scp").exists()
     assert done.run(*words)[0] == ["compare"]
@@ -783,6 +783,39 @@ def test_parts_are_left_out(done):
     assert done.run("--force", "--skip_eval", "--skip_train", "--stage", "feats")[0] == ["feats train", "feats valid"]
 
 
+class TestPack:
+    """Stage 8 makes a pack of the experiment, once its test sets are scored."""
+
+    def test_it_is_made_with_its_options_and_again_when_they_change(self, done):
+        assert (done.path / "exp/train_x/train_x.senet").read_text().startswith("packed")
+        words = ("--pack_args", "--licence 'CC BY 4.0'")
+        assert done.run("--stage", "pack", *words)[0] == ["pack"]
+        assert line(done, "pack") == "pack exp/train_x -o exp/train_x/train_x.senet --licence CC BY 4.0"
+        assert done.run("--stage", "pack", *words)[0] == []
+        assert pack_state(done) == "stale: pack_args: --licence 'CC BY 4.0' -> nothing"
+
+    def test_other_scores_or_weights_make_another(self, done):
+        assert pack_state(done).startswith("done")
+        assert pack_state(done, "--metrics", "stoi").startswith("stale: depends on exp/train_x/enhanced_test")
+        (done.path / "exp/train_x/train_x.senet").unlink()
+        assert done.run("--stage", "8")[0] == ["pack"]
+
+    def test_what_is_not_scored_is_not_packed_unless_by_hand(self, recipe):
+        recipe.run("--stop_stage", "train")
+        message = "missing input: exp/train_x/enhanced_test/summary.json, which stage 6 (score) makes"
+        assert message in recipe.run("--stage", "pack", code=1)[2]
+
+    def test_a_wrong_option_is_found_before_anything_is_trained(self, recipe):
+        _, _, err = recipe.run(code=1, FAKE_WRONG="pack")
+        assert "stage 8 (pack): such an option is not known" in err
+        assert recipe.calls() == []
+
+
+def pack_state(recipe, *words):
+    listed = recipe.run("--list", *words)[1].splitlines()
+    return next(text.split(None, 3)[3] for text in listed if text.startswith("8 pack"))
+
+
 MODEL = "../other/exp/train_y"
 
 
@@ -883,6 +916,7 @@ class TestModelFromElsewhere:
             (["--tag", "a b"], "use letters, digits and ._-+=@ in it"),
             (["--metrics", ""], "--metrics is empty"),
             (["--model", MODEL, "--stage", "4", "--stop_stage", "4"], "nothing to do: stages 4 to 4 are left out"),
+            (["--model", MODEL, "--stage", "pack"], "nothing to do: stages 8 to 8 are left out"),
         ],
     )
     def test_what_cannot_be_is_refused(self, beside, words, message):
