@@ -80,8 +80,8 @@ def get_parser():
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="a longer recording is enhanced in pieces: by a causal model as a stream, otherwise in overlapping windows "
-        "of this length; memory grows with it",
+        help="a longer recording is enhanced in pieces: by a causal model as a stream, otherwise in overlapping "
+        "windows of this length; memory grows with it",
     )
     shards.add_arguments(parser)
     return parser

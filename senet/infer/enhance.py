@@ -1,8 +1,7 @@
 """A trained model as its users have it: signals of any rate, number of channels and length, live or stored."""
 
-import importlib.util
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 from senet.dsp.resample import Resampler, resample
 from senet.errors import UserError
 from senet.infer.long import Windows
-
-if TYPE_CHECKING:
-    from senet.infer.stream import Stream
+from senet.infer.stream import Stream
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
 WINDOW_SECONDS = 30.0
@@ -126,13 +123,11 @@ class Enhancer:
         Raises:
             UserError: the model needs whole recordings.
         """
-        from senet.infer.stream import Stream
-
         return self._at(sample_rate or self.sample_rate, Stream(self.model, channels), channels)
 
     def _long(self, sample_rate, channels):
         """What enhances a recording of any length, in blocks at ``sample_rate``."""
-        if self.causal and importlib.util.find_spec("senet.infer.stream"):
+        if self.causal:
             return self.stream(sample_rate, channels)
         return self._at(sample_rate, Windows(self.model, channels, round(self.window * self.sample_rate)), channels)
 
@@ -156,7 +151,7 @@ class Resampled:
         channels: C.
     """
 
-    def __init__(self, stream: "Stream | Windows", sample_rate: int, model_rate: int, channels: int):
+    def __init__(self, stream: Stream | Windows, sample_rate: int, model_rate: int, channels: int):
         self._stream = stream
         self._down = Resampler(sample_rate, model_rate, channels)
         self._up = Resampler(model_rate, sample_rate, channels)

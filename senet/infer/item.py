@@ -111,6 +111,7 @@ def _enhance(enhancer, recording, item, how, watch):
         blocks = (enhancer.enhance(x, rate, how.mix) for x in noisy)
     else:
         blocks = enhancer.blocks(noisy, rate, how.mix)
+    blocks = watch.computing(blocks)
     with contextlib.ExitStack() as stack:
         if how.keep_level or how.peak != "clip":
             folder = None if item.target == PIPE else existing(Path(item.target).parent)
@@ -119,13 +120,12 @@ def _enhance(enhancer, recording, item, how, watch):
             blocks = (np.float32(factor) * block for block in waiting)
         with write_blocks(item.target, rate, channels, subtype, frames) as writer:
             for block in blocks:
-                with watch.idle():
-                    writer.write(block)
+                writer.write(block)
     return Outcome(
         item.source,
         str(item.target),
         writer.frames / rate,
-        watch.computing(),
+        watch.seconds,
         writer.frames,
         writer.clipped,
         writer.peak,
@@ -149,35 +149,37 @@ def existing(folder):
 
 
 class _Watch:
-    """Time that goes into computing, and word of a long recording every ten seconds."""
+    """Seconds of computing, and word of a long recording every ten seconds."""
 
     def __init__(self):
-        self.begin = self.last = time.perf_counter()
-        self.lost = 0.0  # seconds with reading and writing
+        self.seconds, self.last = 0.0, time.perf_counter()
 
-    @contextlib.contextmanager
-    def idle(self):
-        begin = time.perf_counter()
-        yield
-        self.lost += time.perf_counter() - begin
-
-    def computing(self):
-        return time.perf_counter() - self.begin - self.lost
+    def computing(self, blocks):
+        """Yield the blocks, each of which may be computed when it is asked for."""
+        while True:
+            self.seconds -= time.perf_counter()
+            block = next(blocks, None)
+            self.seconds += time.perf_counter()
+            if block is None:
+                return
+            yield block
 
     def reading(self, blocks, recording):
-        """Yield the blocks of a Recording."""
-        info, done = recording.info, 0
+        """Yield the blocks of a Recording, asked for while computing, which stands still meanwhile."""
+        info, done = recording.info, 0.0
         while True:
-            with self.idle():
-                block = next(blocks, None)
+            begin = time.perf_counter()
+            block = next(blocks, None)
+            self.seconds -= time.perf_counter() - begin
             if block is None:
                 return
             yield block
             done += len(block) / info.sample_rate
-            if time.perf_counter() - self.last >= EVERY:
-                self.last = time.perf_counter()
+            now = time.perf_counter()
+            if now - self.last >= EVERY:
+                self.last = now
                 total = f" of {info.frames / info.sample_rate:.0f}" if info.frames else ""
-                speed = self.computing() / done
+                speed = (self.seconds + now) / done  # the clock is running
                 logging.info("%s: %.0f%s s, real-time factor %.3f", recording.where, done, total, speed)
 
 
