@@ -91,3 +91,22 @@ def test_runners_are_timed():
     done = bench("runners.py", "--repeats", 1)
     assert done.returncode == 0, done.stderr
     assert "2 tasks of 'true', median of 1" in done.stdout and "run.py" in done.stdout
+
+
+def test_inference_is_timed_live_and_offline_over_length_and_over_many_files(tmp_path):
+    figures = tmp_path / "figures.json"
+    small = "mini/train_lowlatency"
+    done = bench("inference.py", small, "--quick", "--long", small, "--short", small, "--json", figures)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(figures.read_text())
+    live = told["systems"][small]
+    assert live["difference"] < 1e-5 and live["offline"] > 0 and live["stream"] > 0 and live["ratio"] > 0
+    assert 0 < live["step_ms"][0] <= live["step_ms"][1] <= live["step_ms"][2] and live["latency_ms"] > 24
+    assert f"| {small} | 379,931 | 24.875 |" in done.stdout
+    assert min(told["memory"][small]["peak_mib"]) > 50 and 0 < told["files"][small]["outside"] < 1
+    assert min(told["files"][small]["files_per_second"]) > 0
+
+
+def test_a_system_that_is_to_be_used_and_that_there_is_not_is_refused():
+    done = bench("inference.py", "train_tiny", "--quick")
+    assert done.returncode == 1 and "no configuration is called train_tiny" in done.stderr
