@@ -84,11 +84,15 @@ def run(expdir):
         logging.getLogger().setLevel(level)
 
 
-def require_same_form(found, data):
+def require_same_form(found, data, piped=False):
     """What was written has the form that libsndfile sees in the source."""
     y, rate, _ = found
-    info = soundfile.info(io.BytesIO(data))
-    assert (rate, *y.shape) == (info.samplerate, info.frames, info.channels)
+    try:
+        info = soundfile.info(io.BytesIO(data))
+    except soundfile.LibsndfileError:
+        assert piped  # there, chunks that say nothing of the form are not looked at
+    else:
+        assert (rate, *y.shape) == (info.samplerate, info.frames, info.channels)
 
 
 def encoded(x, rate, kind):
@@ -115,7 +119,7 @@ def test_a_file_that_was_cut_off(run, kind, share, piped):
     found = run(f"a{kind[0]}", data, piped)
     if not isinstance(found, str):
         assert kind[0] in (".ogg", ".opus", ".mp3") or data == whole  # streams without a length in their header
-        require_same_form(found, data)
+        require_same_form(found, data, piped)
 
 
 @fuzz(60)
@@ -128,7 +132,7 @@ def test_a_file_that_was_cut_off(run, kind, share, piped):
 def test_any_bytes(run, suffix, magic, data, piped):
     found = run(f"a{suffix}", magic + data, piped)
     if not isinstance(found, str):
-        require_same_form(found, magic + data)
+        require_same_form(found, magic + data, piped)
 
 
 @fuzz(100)
@@ -145,7 +149,7 @@ def test_damaged_bytes(run, kind, changes, piped):
         data[place % len(data)] = value
     found = run(f"a{kind[0]}", bytes(data), piped)
     if not isinstance(found, str):
-        require_same_form(found, bytes(data))
+        require_same_form(found, bytes(data), piped)
 
 
 @fuzz(80)
@@ -163,10 +167,13 @@ def test_absurd_wav_headers(run, form, channels, rate, bits, claimed, data, pipe
     said = struct.pack("<HHIIHH", form, channels, rate, min(width * rate, 0xFFFFFFFF), width % 65536, bits)
     size = len(data) if claimed is None else claimed
     head = b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + b"WAVEfmt " + struct.pack("<I", 16) + said
-    found = run("a.wav", head + b"data" + struct.pack("<I", size) + data, piped)
-    if not isinstance(found, str):
-        y, found_rate, _ = found
-        assert (found_rate, y.shape[1]) == (rate, channels) and len(y) == len(data) // width
+    content = head + b"data" + struct.pack("<I", size) + data
+    found = run("a.wav", content, piped)
+    if not isinstance(found, str) and not piped:
+        require_same_form(found, content)
+    elif not isinstance(found, str):  # where 0 and the largest sizes mean "not known"
+        there = size if 0 < size < 0x7FFFF000 else len(data)
+        assert (found[1], *found[0].shape) == (rate, there // width, channels)
 
 
 @fuzz(60)
