@@ -199,13 +199,14 @@ def _wav_entry(where, file, start, head, content):
     there = file.size - start - position
     if size >= STREAMED > there:
         size = there
-    if size == 0:
+    pcm16 = (form, bits) == (1, 16) and channels and rate
+    if size < (2 * channels if pcm16 else 1):
         raise fault(where, "no samples", "has a header but no samples; record or make it again")
     if there < size:
         raise fault(
             where, "cut", f"its header claims {size} bytes of samples, {max(there, 0)} are there; copy or make it again"
         )
-    if (form, bits) == (1, 16) and channels and rate:
+    if pcm16:
         info = AudioInfo(rate, channels, size // (2 * channels), "PCM_16")
         return Entry(where, info, file, start + position, None)
     return _sound_entry(where, file, head, content)
