@@ -7,6 +7,7 @@ from pathlib import Path
 from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
+from senet.infer.pack import SUFFIX
 from senet.train import options
 
 # The longest signal that the receptive field is looked for in, by its MACs and seconds: some seconds on one core.
@@ -18,8 +19,8 @@ def get_parser():
     parser.description = (
         "Tell what a model costs and how far it looks: parameters and MACs of its parts, memory of a training step and "
         "of enhancing a recording, latency, receptive field. Takes the options and configurations of senet.bin.train "
-        "and needs of them only --model, which may also be an experiment: --model exp/<tag>. Nothing is trained and no "
-        "data is read."
+        "and needs of them only --model, which may also be an experiment or a pack: --model exp/<tag>, --model "
+        "name.senet. Nothing is trained and no data is read."
     )
     for action in parser._actions:
         action.required = False
@@ -39,7 +40,7 @@ def main(argv=None):
 
 
 def parse(argv):
-    """The options; those of the experiment's config.yaml where ``--model`` is the folder of one."""
+    """The options; those of the experiment or the pack where ``--model`` is one."""
     parser = get_parser()
     args = parser.parse(argv)
     if not args.model:
@@ -50,6 +51,11 @@ def parse(argv):
         trained = config.load_resolved(args.model)["model"]
         args = parser.parse(["--config", str(Path(args.model) / "config.yaml"), *argv])
         args.model = trained
+    elif args.model.endswith(SUFFIX):
+        from senet.infer.load import load_model
+
+        info = load_model(args.model).info  # which looks at sizes before it builds anything
+        args.model, args.model_conf = info["model"], info["model_conf"] | args.model_conf
     return args
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from senet.bin import model_info
+from senet.bin import pack as pack_command
 from senet.errors import UserError
 
 SMALL = ["--model_conf", "{channels: 4, maps: 2, lstm_units: 8, fc_units: 8, causal: true}"]
@@ -50,6 +51,14 @@ def test_an_experiment_is_a_model_too(report, make_experiment, tmp_path):
     assert report("--model", str(exp))["parameters"]["total"] == 23_672
     wider = report("--model", str(exp), "--model_conf.lstm_units", "9")
     assert wider["parameters"]["total"] > 23_672
+
+
+def test_so_is_a_pack(report, make_experiment, tmp_path):
+    exp, pack = make_experiment(tmp_path / "exp", 0), tmp_path / "small.senet"
+    pack_command.main([str(exp), "-o", str(pack)])
+    assert report("--model", str(pack)) == report("--model", str(exp)) | {"training": None}
+    wider = report("--model", str(pack), "--model_conf.lstm_units", "9")
+    assert wider == report("--model", str(exp), "--model_conf.lstm_units", "9") | {"training": None}
 
 
 def test_the_text_names_parts_counter_latency_and_memory(capsys):
