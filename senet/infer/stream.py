@@ -27,7 +27,8 @@ class Stream:
         model: in evaluation mode, see ``senet.models.base``; it may serve any number of streams.
         channels: C.
     Attributes:
-        latency: samples; sample_rate: Hz.
+        latency, sample_rate: the model's, in samples and Hz.
+        hop: samples that come out at a time, and that chunks should have, or a multiple.
     Raises:
         UserError: the model needs the whole recording (says which settings make it so, and what would stream).
     """
@@ -37,6 +38,7 @@ class Stream:
         if model.training:
             raise ValueError("a model streams in evaluation mode: call model.eval() first")
         self.latency, self.sample_rate = model.latency, model.sample_rate
+        self.hop = model.stft.hop_length if hasattr(model, "stft") else model.hop
         self._core = _Frames(model, channels) if hasattr(model, "stft") else _Windows(model, channels)
         self._channels = channels
 
