@@ -56,6 +56,24 @@ def write_json(path, value):
         f.write("\n")
 
 
+def walk_folders(root):
+    """As os.walk from the top, in sorted order; links are followed, to each folder once, so that none is in itself.
+
+    Yields:
+        (path, names of the folders in it, names of its files); of the first list may be removed what is not to be
+        entered.
+    """
+    entered = set()
+    for here, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield here, folders, sorted(files)
+
+
 def sha256(path):
     """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as f:

@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 
-STOPPING = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+# SIGUSR1: Slurm (sbatch --signal) and GridEngine (-notify) warn by it; SIGUSR2: GridEngine, before it kills.
+STOPPING = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2
 
 # Exit status (EX_TEMPFAIL) that says: what was done is saved, and the same command continues. utils/slurm.py and
 # queue.py put such a job back into the queue.

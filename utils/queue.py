@@ -11,7 +11,8 @@ Options: --mem 4G, --num-threads N, --gpu N, --time T, --max-jobs-run N (tasks a
 the option file has a line for; --config FILE (an option file; default conf/queue.conf where it exists, else the
 lines below); options with one dash go to qsub as they are; --pick all|failed|incomplete (leave out the tasks whose
 status is good); --dry-run (print the call and the script).
-A command that ends with 75 has saved what it did and is started again.
+A command that ends with 75 has saved what it did and is started again. With -notify, GridEngine says when it is about
+to suspend or to end a job, upon which a training saves; so it does at a soft limit, -l s_rt=T.
 A task that has left the queue without a status has failed 10 s later: file systems are late.
 Exit status: 0 when all tasks ended with 0; 1 when not; 128 + signal when interrupted, which cancels the job.
 
@@ -51,7 +52,7 @@ option gpu=0
     CANCEL = ["qdel"]
     HOPELESS = {"error"}
     TASK, JOB_ID = "SGE_TASK_ID", "$JOB_ID"
-    TRAPS = ":"
+    TRAPS = "trap signalled=true USR1 USR2 # of -notify: the command gets them, too"
     REQUEUE = "exit 99 # which means: again"
 
     def __init__(self, options):

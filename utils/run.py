@@ -25,13 +25,21 @@ import time
 
 import runner
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 GRACE = 30.0  # seconds between TERM and KILL: time for a training to finish its step and save
 
 
 def kill_group(group, number):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            return [int(word) for word in f.read().split()]
+    except OSError:
+        return []
 
 
 class Job:
@@ -48,7 +56,7 @@ class Job:
             log.flush()
             environment = dict(os.environ) if gpu is None else dict(os.environ, CUDA_VISIBLE_DEVICES=gpu)
             self.process = subprocess.Popen(
-                ["bash", "-c", line.shell_of(index)],
+                ["bash", "-c", runner.STAY + line.shell_of(index)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -60,6 +68,9 @@ class Job:
     def stop(self):
         """Ask the command itself to end, not what it has started: a training needs its loaders to get to the point."""
         self.process.send_signal(signal.SIGTERM)
+        for pid in children(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def kill(self):
         kill_group(self.process.pid, signal.SIGKILL)
@@ -68,7 +79,9 @@ class Job:
         """None while the job runs; then (code, signal) as its status file says, with log and status completed."""
         if self.process.poll() is None:
             return None
-        code, number = max(self.process.returncode, 0), max(-self.process.returncode, 0)
+        code = self.process.returncode
+        code = 128 - code if code < 0 else code
+        number = code - 128 if 128 < code <= 192 else 0  # as bash says it
         end = time.time()
         how = f"code {code}; signal {number}" if number else f"code {code}"
         elapsed = round(end) - round(self.start)

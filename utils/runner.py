@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from senet.files import whole_file  # noqa: E402
 
-FLAGS = ("V", "dry_run")  # options without a value
+FLAGS = ("V", "notify", "dry_run")  # options without a value
 NUMBERS = ("max_jobs_run", "num_threads", "gpu", "num_nodes")
 HINTS = (
     ("CUDA out of memory", "the GPU is out of memory: use a smaller batch_size"),
@@ -25,6 +25,9 @@ HINTS = (
     ("Bus error", "shared memory (/dev/shm) is too small for the data loader: lower --num_workers"),
     ("No such file or directory", "a file is missing: did an earlier stage finish? (./run.sh --list)"),
 )
+# Put before a command for bash, which so stays until what it runs has ended, and then does nothing that would follow.
+# Signals that ask for an end then go to this bash and to its children.
+STAY = "trap exit TERM USR1 USR2; "
 KILLED_HINT = "killed, so probably out of memory: lower --nj or raise --mem"
 
 

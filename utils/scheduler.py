@@ -52,10 +52,15 @@ finish() {{ # finish CODE
     "$1" "$signal" "$(uname -n)" "$start" "$now" "{job_id}" > "$status.tmp" && mv -f "$status.tmp" "$status"
 }}
 cancelled=false signalled=false code=
+tell() {{ # tell SIGNAL: to the command; to the bash in which it is, too, or to srun
+  local below=
+  [ ! "/proc/$child/exe" -ef "/proc/$$/exe" ] || read -r below < "/proc/$child/task/$child/children" || true
+  kill -"$1" "$child" $below
+}}
 trap 'cancelled=true signalled=true' TERM # the command gets it, too; this script stays, to say how that ended
 {traps}
 if [ -f path.sh ]; then . ./path.sh || {{ finish 1; exit 1; }}; fi
-{launch}bash -c "$command" < /dev/null &
+{launch}bash -c '{stay}'"$command" < /dev/null &
 child=$!
 while signalled=false; do # a signal ends a wait, which then has to be repeated
   wait "$child"
@@ -222,6 +227,7 @@ class Call:
             job_id=scheduler.JOB_ID,
             traps=scheduler.TRAPS,
             launch=scheduler.launch(line),
+            stay=runner.STAY,
             again=AGAIN,
             requeue=scheduler.REQUEUE,
         )

@@ -56,7 +56,7 @@ option gpu=0
     TASK, JOB_ID = "SLURM_ARRAY_TASK_ID", "$SLURM_JOB_ID"
     TRAPS = """\
 # Near the end of the time, sbatch --signal=B:USR1@60 tells this script only.
-trap 'signalled=true; kill -USR1 "$child"' USR1"""
+trap 'signalled=true; tell USR1' USR1"""
     REQUEUE = 'scontrol requeue "$SLURM_JOB_ID" && sleep 60 # which ends this script'
 
     def __init__(self, options):

@@ -49,7 +49,9 @@ class Line(runner.Line):
 
     def shell_of(self, index):
         remote = REMOTE.format(
-            folder=shlex.quote(os.getcwd()), command=shlex.quote(self.command_of(index)), grace=int(run.GRACE)
+            folder=shlex.quote(os.getcwd()),
+            command=shlex.quote(runner.STAY + self.command_of(index)),
+            grace=int(run.GRACE),
         )
         machine = self.machines[(index - 1) % len(self.machines)]
         words = [machine, f"bash -c {shlex.quote(remote)}"]  # whatever the login shell there is

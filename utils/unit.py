@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from senet.errors import UserError  # noqa: E402
-from senet.files import sha256, write_json  # noqa: E402
+from senet.files import sha256, walk_folders, write_json  # noqa: E402
 
 LOG_FOLDERS = ("log", "logdir", "q")
 SLOTS = ("old", "begun")
@@ -120,15 +120,8 @@ def content(path):
 def listing(folder):
     """Fingerprint of a corpus: names, sizes and times of all files below, without opening any."""
     h, separator = hashlib.sha256(), "["  # that of a JSON list, which with a million files is not held in memory
-    entered = set()  # a folder that several links lead to is listed once, and none within itself
-    for here, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders.sort()
-        for name in sorted(files):
+    for here, _, files in walk_folders(folder):
+        for name in files:
             path = os.path.join(here, name)
             with contextlib.suppress(FileNotFoundError):  # a dangling link
                 status = os.stat(path)

@@ -8,7 +8,7 @@ def get_parser():
         description=(
             "Train a model into --expdir: config.yaml (all options), checkpoints/, train.log, train.jsonl, "
             "status.json, tensorboard/, record.json, run.sh. An unfinished experiment is continued at the step where "
-            "it was saved last. SIGTERM, SIGINT and SIGUSR1 save within a step and end it with status 75: the same "
+            "it was saved last. SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 save within a step and end it with 75: the same "
             "command continues, and slurm.py and queue.py requeue the job. Keys of *_conf options are set one by one "
             "with a dot: --model_conf.n_layers 4."
         )

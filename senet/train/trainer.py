@@ -106,7 +106,7 @@ class Trainer:
         """Train to the end, or to the next signal.
 
         Raises:
-            SystemExit: SIGTERM, SIGINT or SIGUSR1 came; everything is saved. Status ``senet.signals.AGAIN``.
+            SystemExit: one of ``senet.signals.STOPPING`` came; everything is saved. Status ``senet.signals.AGAIN``.
             UserError: a loss is not finite, memory or a disk is full, data cannot be read; the last checkpoint stands.
         """
         try:

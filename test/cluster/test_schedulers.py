@@ -226,6 +226,42 @@ def test_a_command_that_saved_its_work_goes_on(cluster):
     cluster.is_empty()
 
 
+def test_a_warning_reaches_a_command_of_several_parts_which_saves_and_goes_on(cluster):
+    """Slurm's near the end of the time, GridEngine's before it suspends a job."""
+    (cluster.work / "train.sh").write_text(
+        "[ ! -e saved ] || exec echo went on\n"
+        "trap 'touch saved; exit 75' USR1\ntouch begun\nfor i in $(seq 600); do sleep 0.1; done\n"
+    )
+    notify = ["-notify"] if cluster.kind == "sge" else []
+    process = cluster.start(*notify, "x.log", "cd", ".", "&&", "bash", "train.sh;", "echo", "followed")
+    cluster.wait_for("begun")
+    job = (cluster.work / "q" / "x.job").read_text().strip()
+    if cluster.kind == "slurm":
+        cluster.ask("scancel", "--batch", "--signal=USR1", job)
+        cluster.wait_for("saved")
+        cluster.start_requeued(process)
+    else:
+        cluster.ask("qmod", "-sj", job)
+        cluster.wait_for("saved")
+        cluster.ask("qmod", "-usj", job)
+    assert process.wait(60) == 0, process.communicate()
+    log = (cluster.work / "x.log").read_text()
+    assert log.count("\nfollowed\n") == 1 and "\nwent on\nfollowed\n" in log, log
+    cluster.is_empty()
+
+
+def test_gridengine_lets_a_job_save_that_is_cancelled(cluster):
+    if cluster.kind != "sge":
+        pytest.skip("Slurm sends SIGTERM, without being asked to")
+    (cluster.work / "train.sh").write_text("trap 'touch saved; exit 75' USR2\ntouch begun\nsleep 60 & wait\n")
+    process = cluster.start("-notify", "x.log", "bash", "train.sh")
+    cluster.wait_for("begun")
+    process.terminate()
+    assert process.wait(60) == 143, process.communicate()
+    assert (cluster.work / "saved").exists()
+    cluster.is_empty()
+
+
 def test_a_preempted_task_is_waited_for(cluster):
     if cluster.kind != "slurm":
         pytest.skip("asked of Slurm, which preempts by itself")
@@ -244,7 +280,9 @@ def test_several_nodes_get_a_process_each_and_a_warning_reaches_all(cluster):
         assert "option --num-nodes 2: " in cluster.run("--num-nodes", "2", "x.log", "true", code=1)
         return
     (cluster.work / "rank.sh").write_text(
-        "trap 'echo warned $SLURM_PROCID; exit 3' USR1\n"
+        "trap 'echo warned $SLURM_PROCID; touch warned.$SLURM_PROCID\n"
+        "until [ -e warned.0 ] && [ -e warned.1 ]; do sleep 0.1; done; exit 3' USR1\n"
+        "trap : TERM\n"  # from srun, when the first has ended
         "echo rank $SLURM_PROCID of $SLURM_NTASKS at $MASTER_ADDR\ntouch begun.$SLURM_PROCID\n"
         "for i in $(seq 300); do sleep 0.1; done\n"
     )

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,26 +14,12 @@ UTILS = Path(__file__).resolve().parents[2] / "utils"
 
 
 @pytest.fixture
-def runner(tmp_path):
-    def start(*words, **options):
-        return subprocess.Popen(
-            [sys.executable, UTILS / "run.py", *words],
-            cwd=options.pop("cwd", tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            **options,
-        )
+def runner(runner_of, tmp_path):
+    def prepare(*words, **options):
+        call = {"args": [sys.executable, UTILS / "run.py", *words], "cwd": tmp_path, "start_new_session": True}
+        return call | options
 
-    def run(*words, code=0, **options):
-        process = start(*words, **options)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code, out + err
-        return out + err
-
-    run.start = start
-    return run
+    return runner_of(prepare)
 
 
 def wait_for(condition, seconds=20):
@@ -180,7 +165,7 @@ def test_dry_run_prints_the_commands_and_runs_nothing(runner, tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_the_whole_group_and_completes_log_and_status(runner, tmp_path, number):
     process = runner.start("JOB=1:2", "x.JOB.log", "sleep", "300", "&", "echo", "$!", ">", "pid.JOB;", "wait")
     pids = [tmp_path / "pid.1", tmp_path / "pid.2"]
@@ -202,6 +187,18 @@ def test_what_a_command_has_started_is_its_own_to_end(runner, tmp_path):
     assert process.wait(30) == 143
     process.communicate()
     assert (tmp_path / "saved").exists() and not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize("before, after", [("cd . &&", ""), ("true;", "; touch more"), ("", "|| touch more")])
+def test_a_command_among_others_ends_as_it_does_alone_and_nothing_follows(runner, tmp_path, before, after):
+    (tmp_path / "train.sh").write_text("trap 'sleep 0.5; touch saved; exit 75' TERM; touch begun; sleep 300 & wait\n")
+    process = runner.start("x.log", *before.split(), "bash", "train.sh", *after.split())
+    wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    process.communicate()
+    assert (tmp_path / "saved").exists() and not (tmp_path / "more").exists()
+    assert json.loads((tmp_path / "q" / "x.1.status").read_text())["code"] == 75
 
 
 @pytest.mark.parametrize("numbers, saved", [(("INT", "TERM"), True), (("TERM", "INT", "INT"), False)])

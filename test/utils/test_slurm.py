@@ -26,7 +26,7 @@ sys.exit(scheduler.main(slurm.Slurm, sys.argv[1:], ""))
 
 
 @pytest.fixture
-def runner(tmp_path):
+def runner(runner_of, tmp_path):
     """``run(*words, wrong=, code=)`` runs slurm.py, its waiting times in small, and returns what it said."""
     folder, work = tmp_path / "fake", tmp_path / "work"
     folder.mkdir()
@@ -34,29 +34,18 @@ def runner(tmp_path):
     for name in ("sbatch", "squeue", "scancel", "scontrol"):
         (folder / name).symlink_to(Path(__file__).with_name("fake_slurm.py"))
 
-    def start(*words, wrong="", reason=""):
+    def prepare(*words, wrong="", reason=""):
         path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         fake = {"PATH": path, "FAKE_FOLDER": str(folder), "FAKE_SLURM": wrong, "FAKE_REASON": reason}
-        return subprocess.Popen(
-            [sys.executable, "-c", FAST, UTILS, *words],
-            cwd=work,
-            env={**os.environ, **fake, "PWD": str(work)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(*words, code=0, **how):
-        process = start(*words, **how)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code, out + err
-        return out + err
+        environment = {**os.environ, **fake, "PWD": str(work)}
+        return {"args": [sys.executable, "-c", FAST, UTILS, *words], "cwd": work, "env": environment}
 
     def calls(name):
         text = (folder / "calls").read_text() if (folder / "calls").exists() else ""
         return [line for line in text.splitlines() if line.startswith(name)]
 
-    run.start, run.work, run.calls = start, work, calls
+    run = runner_of(prepare)
+    run.work, run.calls = work, calls
     return run
 
 
@@ -204,7 +193,7 @@ def test_an_interruption_cancels_the_job_and_lets_it_say_how_it_ended(runner, nu
 def test_what_a_killed_runner_left_in_the_queue_is_looked_for(runner):
     process = runner.start("x.log", "touch", "begun;", "sleep", "300")
     end = time.time() + 30
-    while not (runner.work / "begun").exists():
+    while not all((runner.work / name).exists() for name in ("begun", "q/x.job")):
         assert time.time() < end
         time.sleep(0.05)
     process.kill()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,32 +18,21 @@ MACHINE=$1 exec setsid --wait sh -c "$2"
 
 
 @pytest.fixture
-def runner(tmp_path):
+def runner(runner_of, tmp_path):
     home, work = tmp_path / "home", tmp_path / "work"
     (work / ".queue").mkdir(parents=True)
     home.mkdir()
     (home / "ssh").write_text(SSH)
     (home / "ssh").chmod(0o755)
 
-    def start(*words, machines="one  # the first\n\nuser@two\n"):
+    def prepare(*words, machines="one  # the first\n\nuser@two\n"):
         if machines is not None:
             (work / ".queue" / "machines").write_text(machines)
-        return subprocess.Popen(
-            [sys.executable, UTILS / "ssh.py", *words],
-            cwd=work,
-            env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "HOME": str(home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "HOME": str(home)}
+        return {"args": [sys.executable, UTILS / "ssh.py", *words], "cwd": work, "env": environment}
 
-    def run(*words, code=0, **how):
-        process = start(*words, **how)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code, out + err
-        return out + err
-
-    run.start, run.work = start, work
+    run = runner_of(prepare)
+    run.work = work
     return run
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import list_test
 
 from senet.bin import prepare, run
 from senet.errors import UserError
+from senet.files import walk_folders
 
 CLEAN = (
     "VocalSet_48kHz_mono",
@@ -86,21 +86,15 @@ def main(argv=None):
 
 def find_folders(root):
     """{name: paths} of the folders in FOLDERS, also with an ending such as _mono; what is in them is not searched."""
-    found, seen = {}, set()
-    for here, folders, _ in os.walk(root, followlinks=True):
-        deeper = []
-        for folder in sorted(folders):
-            path = Path(here, folder)
-            name = folder if folder in FOLDERS else folder.removesuffix("_mono")
-            place = (path.stat().st_dev, path.stat().st_ino)
-            if folder.startswith(".") or place in seen:
-                continue
-            seen.add(place)
-            if name in FOLDERS:
-                found.setdefault(name, []).append(path)
-            else:
-                deeper.append(folder)
-        folders[:] = deeper
+    found = {}
+    for here, folders, _ in walk_folders(root):
+        path = Path(here)
+        name = path.name if path.name in FOLDERS else path.name.removesuffix("_mono")
+        if name in FOLDERS and path != root:
+            found.setdefault(name, []).append(path)
+            folders.clear()
+        else:
+            folders[:] = [folder for folder in folders if not folder.startswith(".")]
     return found
 
 

@@ -7,7 +7,6 @@ DATADIR/data_card.md.
 
 import argparse
 import logging
-import os
 import re
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from senet.data import audio
 from senet.data.parallel import parallel_map
 from senet.data.scp import spk2utt, write_table
 from senet.errors import UserError
-from senet.files import whole_file
+from senet.files import walk_folders, whole_file
 
 FOLDERS = {
     "train": ("clean_trainset_28spk_wav", "noisy_trainset_28spk_wav"),
@@ -126,14 +125,9 @@ def _counts(found):
 
 def find_logs(corpus_dir):
     """The log files, sorted; links are followed, as to the audio."""
-    logs, seen = [], set()
-    for here, folders, files in os.walk(corpus_dir, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    logs = []
+    for here, folders, files in walk_folders(corpus_dir):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         logs += [Path(here, name) for name in LOGS if name in files]
     return sorted(logs)
 
