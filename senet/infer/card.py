@@ -124,23 +124,17 @@ def _row(metric):
     def mean(of):
         return "–" if not of or of["mean"] is None else f"{of['mean']:.{digits}f}"
 
+    def edges(of):  # of one utterance there is no interval
+        return of["interval"] if of and of["interval"] and None not in of["interval"] else []
+
     def interval(of):
-        return "–" if not of or not of["interval"] else " to ".join(f"{edge:.{digits}f}" for edge in of["interval"])
+        return " to ".join(f"{edge:.{digits}f}" for edge in edges(of)) or "–"
 
     over, mark = metric["over_noisy"], ""
-    if over and over["interval"]:
-        low, high = sorted(sign * edge for edge in over["interval"])
-        mark = " ▲" if low > 0 else " ▼" if high < 0 else ""
-    label = _words(metric["label"])
-    return (
-        label,
-        mean(metric),
-        interval(metric),
-        mean(over) + mark,
-        interval(over),
-        f"{metric['n']}",
-        f"{metric['failed']}",
-    )
+    if between := sorted(sign * edge for edge in edges(over)):
+        mark = " ▲" if between[0] > 0 else " ▼" if between[-1] < 0 else ""
+    counts = f"{metric['n']}", f"{metric['failed']}"
+    return _words(metric["label"]), mean(metric), interval(metric), mean(over) + mark, interval(over), *counts
 
 
 def _limits(record):

@@ -90,12 +90,13 @@ def test_marks_say_on_which_side_of_the_noisy_input_a_score_is():
         return found | {"n": 9, "failed": 1, "over_noisy": over}
 
     metrics = [metric(False, 0.1, 1), metric(False, -1, -0.1), metric(False, -1, 1), metric(True, -1, -0.1)]
+    metrics.append(metric(False, None, None))
     record = dict.fromkeys(("description", "about", "model", "licence"), "") | {"name": "x", "sample_rate": 8000}
     record |= {"latency": None, "parameters": 1, "macs_per_second": None, "training": {"data": {}}}
     record["scores"] = {"t": {"n": 10, "metrics": metrics}}
     rows = [line.split(" | ") for line in markdown(record).splitlines() if line.startswith("| M")]
-    assert [row[3] for row in rows] == ["0.5 ▲", "0.5 ▼", "0.5", "0.5 ▲"]
-    assert [row[1:3] + row[5:] for row in rows] == [["1.0", "–", "9", "1 |"]] * 4
+    assert [row[3] for row in rows] == ["0.5 ▲", "0.5 ▼", "0.5", "0.5 ▲", "0.5"]
+    assert [row[1:3] + row[5:] for row in rows] == [["1.0", "–", "9", "1 |"]] * 5
     assert "needs the whole recording" in markdown(record)
 
 
