@@ -1,4 +1,4 @@
-"""What slurm.py and queue.py share: option files, the job script, waiting for the tasks' status files.
+"""What slurm.py and queue.py share: submitting a job, waiting for its tasks' status files, saying how they ended.
 
 One call is one (array) job. Each task runs ``LOGDIR/q/<base>.sh``, whose last act is the task's status file. The
 runner decides by these files, and asks the scheduler only about tasks without a good one: a task that failed, but is
@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 import runner
+from job_script import script_of
+from option_file import OptionFile
 
 from senet.errors import UserError
-from senet.signals import AGAIN
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LOOK = (0.1, 1.0)  # seconds between two looks for status files: at first, in the end
@@ -29,124 +30,6 @@ CANCELLING = 30.0  # time for cancelled tasks to end
 ANSWER = 60.0  # for the scheduler's commands
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # other SLURM_* are those of a job that we are in: not the new one's
 BUILT_IN = ("max_jobs_run", "pick", "dry_run", "config", "name")  # the others need a line in the option file
-
-SCRIPT = r"""#!/usr/bin/env bash
-# One task of {program} {log}; made anew by each call.
-cd {folder} || exit 1
-{index}
-log={log} status={status} command={command}
-log=${{log//{mark}/$index}} status=${{status//{mark}/$index}} command=${{command//{mark}/$index}}
-start=$(date +%s.%N)
-rm -f "$status"
-exec >> "$log" 2>&1
-echo "# Running on $(uname -n)"
-echo "# Started at $(LC_ALL=C date)"
-echo "# $command"
-finish() {{ # finish CODE
-  local signal=0 now
-  now=$(date +%s.%N)
-  [ "$1" -le 128 ] || [ "$1" -gt 192 ] || signal=$(($1 - 128))
-  echo "# Accounting: time=$((${{now%.*}} - ${{start%.*}})) threads={threads}"
-  echo "# Finished at $(LC_ALL=C date) with status $1"
-  printf '{{"code": %d, "signal": %d, "host": "%s", "start": %s, "end": %s, "job_id": "%s"}}\n' \
-    "$1" "$signal" "$(uname -n)" "$start" "$now" "{job_id}" > "$status.tmp" && mv -f "$status.tmp" "$status"
-}}
-cancelled=false signalled=false code=
-tell() {{ # tell SIGNAL: to the command; to the bash in which it is, too, or to srun
-  local below=
-  [ ! "/proc/$child/exe" -ef "/proc/$$/exe" ] || read -r below < "/proc/$child/task/$child/children" || true
-  kill -"$1" "$child" $below
-}}
-trap 'cancelled=true signalled=true' TERM # the command gets it, too; this script stays, to say how that ended
-{traps}
-if [ -f path.sh ]; then . ./path.sh || {{ finish 1; exit 1; }}; fi
-{launch}bash -c '{stay}'"$command" < /dev/null &
-child=$!
-while signalled=false; do # a signal ends a wait, which then has to be repeated
-  wait "$child"
-  case $? in -1 | 127) : "${{code:=127}}" ;; *) code=$? ;; esac # the first two also where there was nothing to wait for
-  $signalled || break
-done
-finish "$code"
-if [ "$code" -eq {again} ] && ! $cancelled; then
-  {requeue}
-fi
-exit "$code"
-"""
-
-
-class OptionFile:
-    """What ``conf/slurm.conf`` or ``conf/queue.conf`` says: the submit command and what the options add to it.
-
-    Args:
-        path: the file, or None for ``text``. Raises runner.UsageError with file and line.
-    """
-
-    def __init__(self, path, text):
-        self.name = path or "the built-in options (--help shows them)"
-        if path:
-            try:
-                text = Path(path).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise runner.UsageError(f"{path}: cannot read it: {getattr(error, 'strerror', error)}") from None
-        self.command, self.options, self.defaults = None, {}, {}
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.partition("#")[0].split(None, 2)
-            if not words:
-                continue
-            keyword, what, rest = words[0], "".join(words[1:2]), "".join(words[2:])
-            match = re.fullmatch(r"([A-Za-z]\w*)=(\S+)", what.replace("-", "_") if keyword == "option" else what)
-            if keyword == "command" and what:
-                self.command = self._split(f"{what} {rest}", number)
-            elif keyword == "option" and match:
-                self.options[match[1], what.partition("=")[2]] = self._split(rest, number)
-            elif keyword == "default" and match and not rest:
-                self.defaults[match[1].replace("-", "_")] = match[2]
-            else:
-                raise runner.UsageError(
-                    f"{self.name}, line {number}: '{line.strip()}': expected 'command ...', 'option name=value ...' "
-                    "or 'default name=value'"
-                )
-        if not self.command:
-            raise runner.UsageError(f"{self.name}: there is no line 'command ...', such as '{self._example(text)}'")
-
-    @staticmethod
-    def _example(text):
-        return "command sbatch" if "sbatch" in text or "--" in text else "command qsub"
-
-    def _split(self, text, number):
-        try:
-            return shlex.split(text)
-        except ValueError as error:
-            raise runner.UsageError(f"{self.name}, line {number}: {error}") from None
-
-    def words(self, given):
-        """The options as words for the submit command. An exact ``name=value`` goes before ``name=*``."""
-        words = []
-        for name, value in {**self.defaults, **given}.items():
-            found = self.options.get((name, value), self.options.get((name, "*")))
-            if found is None:
-                raise runner.UsageError(
-                    f"option --{name.replace('_', '-')} {value}: {self.name} has no line for it, "
-                    f"'option {name}=* ...' (nor 'option {name}={value} ...')"
-                )
-            words += [word.replace("$0", value) for word in found]
-        return words
-
-
-def listed(texts):
-    """{path} of those that are there, by listing folders.
-
-    Opening a folder makes a network file system look again; a file that was missing once may stay so for it.
-    """
-    found = set()
-    for folder in {path.parent for path in texts}:
-        try:
-            names = set(os.listdir(folder))
-        except OSError:
-            continue
-        found |= {path for path in texts if path.parent == folder and path.name in names}
-    return found
 
 
 def ask(words):
@@ -200,38 +83,6 @@ class Call:
             self.tasks = {index: task for task, index in enumerate(self.indices, 1)}
         self.job = None
 
-    def text(self):
-        """The job script."""
-        mark = "@JOB@"
-        while any(mark in word for word in (self.line.log, *self.line.words)):
-            mark = f"@{mark}@"
-        scheduler, line = self.scheduler, self.line
-        here = os.environ.get("PWD", "")
-        if not (os.path.isdir(here) and os.path.samefile(here, ".")):  # as the user sees it, through links
-            here = os.getcwd()
-        if None in self.tasks.values():
-            index = f"index={self.indices[0]}"
-        elif all(index == task for index, task in self.tasks.items()):
-            index = f"index=${scheduler.TASK}"
-        else:
-            index = f"set -- {' '.join(map(str, self.indices))}\nindex=${{!{scheduler.TASK}}}\nset --"
-        return SCRIPT.format(
-            program=scheduler.PROGRAM,
-            folder=shlex.quote(here),
-            index=index,
-            mark=mark,
-            log=shlex.quote(line.log_of(mark)),
-            status=shlex.quote(str(line.status_of(mark))),
-            command=shlex.quote(line.command_of(mark)),
-            threads=line.number("num_threads", 1),
-            job_id=scheduler.JOB_ID,
-            traps=scheduler.TRAPS,
-            launch=scheduler.launch(line),
-            stay=runner.STAY,
-            again=AGAIN,
-            requeue=scheduler.REQUEUE,
-        )
-
     def submission(self):
         """The submit command, as words."""
         options, line = self.scheduler.options, self.line
@@ -255,7 +106,7 @@ class Call:
                 path.unlink(missing_ok=True)
         self.output.unlink(missing_ok=True)
         with runner.whole_file(self.script) as f:
-            f.write(self.text())
+            f.write(script_of(self))
         words = self.submission()
         code, out, error = ask(words)
         match = re.match(r"\d+", out.strip())
@@ -381,7 +232,7 @@ def ended_well(line, index):
 
 def dry_run(call):
     print(shlex.join(call.submission()))
-    print(f"# {call.script}:\n{call.text()}", end="")
+    print(f"# {call.script}:\n{script_of(call)}", end="")
     for index in call.indices:
         print(f"# task {index}: {call.line.command_of(index)} > {call.line.log_of(index)}")
 

@@ -24,12 +24,22 @@ import sys
 
 import scheduler
 
+# A node's name need be none that others find it by; its address is, and is the name where nothing else was configured.
+FIRST_NODE = """\
+if [ -z "${MASTER_ADDR:-}" ]; then
+  node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  address=$(scontrol -o show node "$node" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p')
+  export MASTER_ADDR=${address:-$node}
+fi
+export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
+"""
+
 
 class Slurm:
     """What scheduler.Call needs to know about Slurm.
 
     Args:
-        options: scheduler.OptionFile.
+        options: option_file.OptionFile.
     """
 
     PROGRAM, CONFIG = "slurm.py", "conf/slurm.conf"
@@ -50,6 +60,7 @@ option gpu=0
         "InvalidAccount",
         "InvalidQOS",
         "PartitionConfig",
+        "PartitionNodeLimit",
         "PartitionTimeLimit",
     }
     # For the job script.
@@ -66,9 +77,7 @@ trap 'signalled=true; tell USR1' USR1"""
         """What the job script puts before ``bash -c COMMAND``."""
         if "num_nodes" not in line.options:
             return ""
-        address = 'export MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}'
-        port = "export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}"
-        return f"{address}\n{port}\nsrun --kill-on-bad-exit=1 --cpus-per-task={line.number('num_threads', 1)} "
+        return FIRST_NODE + f"srun --kill-on-bad-exit=1 --cpus-per-task={line.number('num_threads', 1)} "
 
     def words(self, call):
         """Words for sbatch that follow from the call."""
