@@ -11,6 +11,7 @@ EXP/enhanced_<set> (stages 5 and 6), where they were made with exactly these wei
 
 import argparse
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -93,7 +94,13 @@ def pack(args, name):
     record |= {"licence": args.licence} if args.licence else {}
     record["scores"] = find_scores(args.exp, load.identity(args.exp, enhancer.model), checkpoint)
     page = card.markdown(record)
-    format_.write(args.output, tensors, record, page)
+    part = Path(args.output).with_name(f".{Path(args.output).name}.part")
+    try:
+        format_.write(part, tensors, record, page)
+        load.load_model(part)  # as others will: what is refused is not left behind
+        os.replace(part, args.output)
+    finally:
+        part.unlink(missing_ok=True)
     write_card(args.card, page)
     logging.info(
         "%s: %s, %s parameters, %d bytes, scores of %s",

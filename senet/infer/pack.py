@@ -32,7 +32,8 @@ from senet.infer.card import harmless, markdown
 SUFFIX = ".senet"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"  # of a model: goes into the card's commands
 FORMAT = 1
-MAX_HEADER = 16 << 20  # bytes; that of a model of 2,000 tensors has 0.3 MB
+MAX_HEADER = 4 << 20  # bytes; that of a model of 2,000 tensors has 0.3 MB
+MAX_WEIGHTS = 4 << 30  # bytes; the largest model here has 0.6 GB
 MAX_DIMENSIONS = 8
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes
 DTYPES = {
@@ -89,6 +90,8 @@ class Pack:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read: {error.strerror}") from None
         self._start, self.size = 8 + length, file_size - 8 - length
+        if self.size > MAX_WEIGHTS:
+            raise self._damaged(f"it would have {self.size} bytes of weights, and at most {MAX_WEIGHTS} are read")
         parsed = self._json(header, "header")
         self._texts = self._take_texts(parsed)
         if not header.startswith(b"{") or not header.rstrip(b" ").endswith(b"}"):
@@ -243,6 +246,8 @@ def write(path, tensors, record, card):
         tensors: {name: tensor}, the model's ``state_dict()``.
         record: dict with ``FIELDS``, plain values.
         card: Markdown.
+    Raises:
+        UserError: a number is not finite, a text is none, or the disk refused.
     """
     import torch
 
@@ -254,10 +259,13 @@ def write(path, tensors, record, card):
             "dtype": names[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [first, end]
         }  # fmt: skip
     data = [_bytes(tensors[name]) for name in table]
-    texts = {"format": str(FORMAT), "senet": __version__, "record": _canonical(record).decode(), "card": card}
-    digests = {name: _digest(_utf8(text)) for name, text in texts.items()}
-    digests |= {"tensors": _digest(_canonical(table)), "weights": _digest(*data)}
-    header = _canonical({"__metadata__": texts | {"sha256": _canonical(digests).decode()}} | table)
+    try:
+        texts = {"format": str(FORMAT), "senet": __version__, "record": _canonical(record).decode(), "card": card}
+        digests = {name: _digest(text.encode()) for name, text in texts.items()}
+        digests |= {"tensors": _digest(_canonical(table)), "weights": _digest(*data)}
+        header = _canonical({"__metadata__": texts | {"sha256": _canonical(digests).decode()}} | table)
+    except ValueError as error:  # JSON has no infinity, UTF-8 no half characters
+        raise UserError(f"{path}: what is known of the model cannot be written: {_short(error)}") from None
     header += b" " * (-len(header) % 8)
     with whole_file(path, "wb") as f:
         f.write(struct.pack("<Q", len(header)) + header)

@@ -1,6 +1,6 @@
 """What is known of a trained model: ``Enhancer.info``, and the record in a pack.
 
-Of the machine it was trained on nothing goes along but its processors: no path, no host, no command line.
+Of the machine it was trained on nothing goes along but its processors: no host, no command line, of a path its name.
 """
 
 import json
@@ -19,6 +19,8 @@ def of_experiment(path, model, options, checkpoint):
         model: its model, with the weights in question.
         options: of config.yaml.
         checkpoint: which weights these are.
+    Returns:
+        the record, without scores: ``senet pack`` adds them.
     """
     path = Path(path)
     made = _read(path / "record.json")
@@ -49,7 +51,7 @@ def _training(path, made, checkpoint):
     how_far = _read(path / "status.json")
     if how_far.get("state") not in (None, "finished"):
         made = {"unfinished": f"{how_far['state']} at step {how_far.get('step', '?')}"} | made
-    return {
+    training = {
         "recipe": recipe.name if (recipe / "path.sh").exists() else None,
         "checkpoint": checkpoint,
         "data": {what: _data(found) for what, found in made.get("data", {}).items()},
@@ -57,6 +59,16 @@ def _training(path, made, checkpoint):
         "config": {k: v for k, v in config.load_resolved(path).items() if k not in _PLACES},
         **{name: made[name] for name in known if name in made},
     }
+    return _without_folders(training)
+
+
+def _without_folders(value):
+    """Plain values in which absolute paths are shortened to their last part."""
+    if isinstance(value, dict):
+        return {k: _without_folders(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(v) for v in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
 def _data(found):

@@ -29,6 +29,7 @@ def scored(make_experiment, small_set, tmp_path_factory):
     }
     (exp / "record.json").write_text(json.dumps(record))
     options = config.load_resolved(exp) | {"train": f"{exp.parent}/dump/raw/train", "expdir": str(exp), "seed": 7}
+    options |= {"mix_conf": {"rir": [f"{exp.parent}/rooms"]}}
     config.save_resolved(exp / "config.yaml", options)
     out = exp / "enhanced_test"
     assert not enhance.main([str(small_set / "wav.scp"), "-o", str(out), "--model", str(exp), "--checkpoint", "last"])
@@ -52,7 +53,7 @@ def test_weights_of_the_scores_are_packed_with_them_and_with_the_record(scored, 
         }
     training = enhancer.info["training"]
     assert (training["recipe"], training["seed"], training["checkpoint"]) == (scored.parents[1].name, 7, "last")
-    assert training["config"]["model_conf"]["lstm_units"] == 8
+    assert training["config"]["model_conf"]["lstm_units"] == 8 and training["config"]["mix_conf"] == {"rir": ["rooms"]}
     card = (tmp_path / "a.md").read_text()
     for words in (
         "# train_small",
@@ -137,6 +138,23 @@ def test_weights_that_are_not_finite_are_not_packed(make_experiment, tmp_path):
     with pytest.raises(UserError, match="'output.bias' has values that are not finite; pack another checkpoint"):
         pack.main([str(exp), "-o", str(tmp_path / "a.senet"), "--checkpoint", "last"])
     assert not (tmp_path / "a.senet").exists()
+
+
+def test_what_senet_could_not_open_is_not_left_behind(make_experiment, tmp_path):
+    exp = make_experiment(tmp_path / "exp" / "a", 1)
+    (tmp_path / "a.senet").write_text("of before")
+    options = config.load_resolved(exp)
+    for conf, message in (
+        ({"exponent": 1e30}, "a pack's are at most"),
+        ({"exponent": float("inf")}, "cannot be written"),
+    ):
+        config.save_resolved(exp / "config.yaml", options | {"model_conf": options["model_conf"] | conf})
+        with pytest.raises(UserError, match=message):
+            pack.main([str(exp), "-o", str(tmp_path / "a.senet")])
+    config.save_resolved(exp / "config.yaml", options)
+    with pytest.raises(UserError, match="cannot be written: 'utf-8' codec"):
+        pack.main([str(exp), "-o", str(tmp_path / "a.senet"), "--description", "\udc80"])
+    assert (tmp_path / "a.senet").read_text() == "of before" and len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from reduced import CONFIGS, config_id, reduced
 
-from senet import __version__, load_model
+from senet import __version__, checkpoint, config, load_model
 from senet.bin.pack import main
+from senet.bin.train import get_parser, resolve_options
 from senet.errors import UserError
 from senet.infer import load
-from senet.infer.pack import MAX_HEADER, Pack, write
+from senet.infer.pack import MAX_HEADER, MAX_WEIGHTS, Pack, write
 
 FORMAT_1 = Path(__file__).with_name("format_1.senet")  # written by senet 0.1.0; stays as it is
 
@@ -67,6 +69,20 @@ def test_tensors_of_every_kind_and_shape_come_back(tmp_path):
     found = Pack(tmp_path / "a.senet").tensors()
     assert all(found[k].dtype == v.dtype and torch.equal(found[k], v) for k, v in tensors.items())
     assert torch.equal(found["turned"], tensors["float32"].T)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=config_id)
+def test_the_model_of_every_configuration_can_be_packed(path, tmp_path):
+    parser = get_parser()
+    args = parser.parse([*reduced(path), "--train", "train", "--valid", "valid", "--expdir", "exp"])
+    resolve_options(args, parser)
+    model = config.build("models", args.model, args.model_conf)
+    checkpoint.save(tmp_path / "exp" / "checkpoints", {"model": model.state_dict()}, step=1, epoch=1)
+    config.save_resolved(tmp_path / "exp" / "config.yaml", vars(args))
+    main([str(tmp_path / "exp"), "-o", str(tmp_path / "a.senet")])
+    found = load_model(tmp_path / "a.senet").model
+    assert type(found) is type(model)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in found.state_dict().items())
 
 
 def test_other_programs_read_the_weights(packed):
@@ -254,12 +270,17 @@ def test_what_is_computed_beside_the_weights_is_limited(monkeypatch):
         load_model(FORMAT_1)
 
 
-def test_the_header_is_limited_before_it_is_read(tmp_path):
+def test_sizes_are_limited_before_anything_is_read(tmp_path):
     path = tmp_path / "a.senet"
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", MAX_HEADER + 1))
         f.truncate(MAX_HEADER + 100)  # a hole: it takes no space
     with pytest.raises(UserError, match=f"at most {MAX_HEADER} are read"):
+        Pack(path)
+    with open(path, "wb") as f:
+        f.write(WHOLE)
+        f.truncate(MAX_WEIGHTS + len(WHOLE) + 1)
+    with pytest.raises(UserError, match=f"bytes of weights, and at most {MAX_WEIGHTS} are read"):
         Pack(path)
     for length in (1 << 63, (1 << 64) - 1, len(WHOLE)):
         path.write_bytes(struct.pack("<Q", length) + WHOLE[8:])
