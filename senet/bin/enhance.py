@@ -11,6 +11,7 @@ channels and length. Exit status: 0 all done; 1 a file could not be enhanced (ea
 
 import argparse
 import logging
+import shlex
 import sys
 from pathlib import Path
 
@@ -137,6 +138,8 @@ def enhance_files(args):
     from senet.processes import process_map
 
     items = files.list_items(args.input, args.output, args.format and f".{args.format}")
+    if args.report:
+        files.require_report(args.report, items)
     todo = files.remaining(items, args.overwrite, args.resume)
     needs = files.needs(todo, args.subtype)
     if args.dry_run:
@@ -145,12 +148,13 @@ def enhance_files(args):
     workers = prepare(args)
     if len(workers) > 1:  # the longest first, so that none is left for the end
         todo = [need.item for need in sorted(needs, key=lambda need: -need.seconds)]
-    progress = Progress(len(todo))
+    progress, failed = Progress(len(todo)), set()
     for outcome in process_map([Enhance(worker, _how(args)) for worker in workers], todo, len(workers)):
         progress.add(outcome)
-    failed = progress.finish()
+        failed |= {outcome.target} if outcome.error else set()
+    progress.finish()
     if args.report:
-        report(args, items, workers[0].enhancer)
+        report(args, [item for item in items if str(item.target) not in failed], workers[0].enhancer)
     return 1 if failed else 0
 
 
@@ -184,9 +188,11 @@ def report(args, items, enhancer):
     """The page that --report asks for."""
     from senet.report import before_after
 
-    done = [item for item in items if item.target != "-" and item.source != "-" and item.target.exists()]
-    pairs = [(str(item.target), item.source, item.target) for item in done]
-    before_after.write(args.report, pairs, enhancer, " ".join(sys.argv))
+    output = Path(args.output)
+    names = [item.target.relative_to(output) if item.target != output else output.name for item in items]
+    pairs = [(str(name), item.source, item.target) for name, item in zip(names, items, strict=True)]
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    before_after.write(args.report, pairs, enhancer, command)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,17 @@ def _require_inputs_kept(items):
             raise UserError(f"-o: '{item.target}' is an input file and would be overwritten; choose another output")
 
 
+def require_report(path, items):
+    """Refuse a page at a place where a recording is or will be, and one of pipes, which are gone afterwards."""
+    paths = [p for item in items for p in (item.source, item.target)]
+    if PIPE in paths:
+        raise UserError(f"--report {path}: compares files, and '-' is none; name files as input and output")
+    if Path(path).is_dir() or Path(path).resolve() in {Path(p).resolve() for p in paths}:
+        raise UserError(
+            f"--report {path}: is a folder or one of the recordings; give it a name of its own, such as a.html"
+        )
+
+
 def _identity(path):
     """(device, inode), or None where there is nothing."""
     try:

@@ -34,10 +34,8 @@ def write(path, recordings, model=None, command=None, title="Before and after", 
         most: how many recordings are shown at most; of more, as many are spread evenly over the list.
         megabytes: the file's largest size, of 2^20 bytes; recordings that do not fit have their levels, but no players.
     Raises:
-        UserError: the file cannot be written, or is one of the recordings.
+        UserError: the file cannot be written.
     """
-    if Path(path).resolve() in {Path(audio).resolve() for _, *pair in recordings for audio in pair}:
-        raise UserError(f"{path}: is one of the recordings and would be overwritten; choose another name for the page")
     text = page(recordings, model, command, title, most, megabytes)
     with whole_file(path) as f:
         f.write(text)
@@ -155,9 +153,10 @@ def _clock(seconds):
 
 
 def _made(model):
-    """What the model was, for ``how_made`` of template_parts.html."""
-    info = model.info
-    waits = "the whole recording" if model.latency is None else f"{1000 * model.latency / model.sample_rate:g} ms"
+    """What the model was, for ``how_made`` of template_parts.html; of a pack's training what is a number or a word."""
+    info, waits = model.info, "the whole recording"
+    if model.latency is not None:
+        waits = f"{1000 * model.latency / model.sample_rate:g} ms"
     facts = {
         "model": info.get("model"),
         "sample rate": f"{model.sample_rate} Hz",
@@ -166,5 +165,11 @@ def _made(model):
         "licence": info.get("licence"),
         "description": info.get("description"),
     }
-    made = how_made(info.get("name", type(model.model).__name__), info.get("training") or {}, info.get("model_conf"))
-    return made | {"facts": [(k, v) for k, v in facts.items() if v] + made["facts"]}
+    training = info.get("training", {})
+    told = {name.replace("_", " "): training.get(name) for name in _TRAINING}
+    facts |= {name: value for name, value in told.items() if isinstance(value, str | int | float)}
+    made = how_made(info.get("name") or type(model.model).__name__, {}, info.get("model_conf"))
+    return made | {"facts": [(name, value) for name, value in facts.items() if value not in (None, "")]}
+
+
+_TRAINING = "recipe", "checkpoint", "seed", "epochs", "updates", "training_seconds", "validation_loss", "written"

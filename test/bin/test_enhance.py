@@ -94,6 +94,17 @@ def test_clipped_samples_are_reported(expdir, tmp_path, caplog, monkeypatch):
     assert "with clipped samples 1" in caplog.text
 
 
+def test_report_compares_what_was_enhanced(expdir, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    soundfile.write(tmp_path / "in" / "deep" / "a.wav", noise(4000, 2), 44100)
+    (tmp_path / "in" / "broken.wav").write_text("no audio")
+    page = tmp_path / "new" / "page.html"
+    assert run_enhance(expdir, tmp_path / "in", "-o", tmp_path / "out", "--report", page) == 1
+    text = page.read_text(encoding="utf-8")
+    assert "1 recording," in text and "deep/a.wav</a>" in text and text.count("<audio") == 3
+    assert "broken.wav" not in text and "<dd>lowlatency.LowLatencyNet</dd>" in text
+
+
 class TestRefusals:
     @pytest.fixture(autouse=True)
     def audio(self, tmp_path):
@@ -111,6 +122,8 @@ class TestRefusals:
             (["empty", "-o", "out"], "empty: holds no audio"),
             (["a.wav", "--job", "1/2", "-o", "out"], "are for an .scp"),
             (["a.wav", "b.scp", "-o", "out"], "b.scp: an .scp is enhanced alone"),
+            (["a.wav", "-o", "c.wav", "--report", "./c.wav"], "--report ./c.wav: is a folder or one of the recordings"),
+            (["a.wav", "-o", "-", "--report", "a.html"], "--report a.html: compares files, and '-' is none"),
         ],
     )
     def test_with_inputs_untouched(self, expdir, tmp_path, monkeypatch, argv, message):
