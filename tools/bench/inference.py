@@ -14,10 +14,10 @@ systems  Seconds of one CPU thread for a second of one signal (real-time factor)
               signals can do; of systems that remember for longer its output is another one.
     step      of the stream, per chunk: median, 99th percentile and longest (ms of wall time), which have to stay
               below the hop's length
-    ONNX      onnxruntime, the exported step from frame to frame where there is one, otherwise the whole signal
-    int8      the same with weights quantised
+    ONNX      what senet export writes for the column before it, in onnxruntime
+    int8      the same with ``--int8``, where that pays
 
-  Before, the stream is compared with offline; more than 1e-5 of difference is an error, as more than 1e-4 of ONNX's.
+  The stream is compared with offline; more than 1e-5 of difference is an error. senet export compares what it writes.
 
 memory   Largest resident memory of ``senet enhance`` on a recording of a minute and of an hour, and their ratio.
 
@@ -48,11 +48,12 @@ from models import systems
 
 from senet import checkpoint, config
 from senet.data.audio import write_wav
+from senet.errors import UserError
 
 VARIANTS = {"voicebank_demand/train_nunet_tls, causal": ("cnunet.NUNet", {"norm": "cumulative"})}
 LONG = ["mini/train_lowlatency", "voicebank_demand/train_segan"]  # for "memory"
 SHORT = ["librispeech_mssnsd/train_lowlatency_causal_small"]  # for "files"
-STREAM_TOLERANCE, ONNX_TOLERANCE = 1e-5, 1e-4  # of the loudest sample
+TOLERANCE = 1e-5  # of the loudest sample
 
 
 def build(dotted, conf):
@@ -106,6 +107,41 @@ class Plain:
             yield self.model(x[:, max(0, end - self.past) : end])[:, -self.hop :]
 
 
+class Exported:
+    """A file of senet export in onnxruntime, on the whole signal: one step."""
+
+    def __init__(self, path, info):
+        from senet.infer import export_run
+
+        self.session, self.info, self.run = export_run.load(path), info, export_run
+
+    def __call__(self, x):
+        live = "hop" in self.info
+        found = (
+            self.run.stream(self.session, x.numpy(), self.info) if live else self.run.offline(self.session, x.numpy())
+        )
+        yield torch.from_numpy(found)
+
+
+def exported(model, folder):
+    """({name of a way: Exported}, {part that cannot be exported: reason})."""
+    from senet.infer.enhance import Enhancer
+    from senet.infer.export import export
+
+    ways, reasons = {}, {}
+    for part in ("offline", "stream")[: 1 + model.causal]:
+        try:
+            info = export(Enhancer(model), folder / part, "bench", parts=(part,), int8=True)[part]
+        except UserError as error:
+            reasons[part] = str(error).splitlines()[0]
+            continue
+        for suffix in ("", ".int8"):
+            path = (folder / part / info["file"]).with_suffix(f"{suffix}.onnx")
+            if path.exists():
+                ways[f"{part}{suffix or '.onnx'}"] = Exported(path, info)
+    return ways, reasons
+
+
 def timed(way, x):
     """(output, processor seconds in all, wall seconds of each step)."""
     outputs, walls = [], []
@@ -131,25 +167,35 @@ def measure(dotted, conf, args):
     if model.latency is not None:
         ways["stream"] = Live(model, hop)
         ways["plain"] = Plain(model, hop, max(hop, round(args.past * rate)), args.plain_steps)
-    audio = dict.fromkeys(ways, args.seconds) | {"plain": args.plain_steps * hop / rate}
-    outputs, factors, steps = {}, {name: [] for name in ways}, []
-    for repeat in range(args.repeats + 1):  # the first warms up
-        for name, way in ways.items():
-            outputs[name], processor, walls = timed(way, x)
-            if repeat:
-                factors[name].append(processor / audio[name])
-                steps += walls[:-1] if name == "stream" else []  # the last is flush
-    figures = {name: statistics.median(values) for name, values in factors.items()}
+    audio = {"plain": args.plain_steps * hop / rate}
+    with tempfile.TemporaryDirectory() as scratch:
+        more, reasons = exported(model, Path(scratch)) if args.onnx else ({}, {})
+        outputs, factors, steps = take_turns(ways | more, x, args.repeats)
+    figures = {name: statistics.median(of) / audio.get(name, args.seconds) for name, of in factors.items()}
+    figures["not_exported"] = reasons
     figures |= {
         "parameters": sum(p.numel() for p in model.parameters()),
         "latency_ms": None if model.latency is None else 1000 * model.latency / rate,
         "hop_ms": 1000 * hop / rate,
     }
     if "stream" in ways:
-        figures["ratio"] = statistics.median(p / s for p, s in zip(factors["plain"], factors["stream"], strict=True))
+        ratios = [plain / live for plain, live in zip(factors["plain"], factors["stream"], strict=True)]
+        figures["ratio"] = statistics.median(ratios) * args.seconds / audio["plain"]
         figures["step_ms"] = [1000 * float(q) for q in np.quantile(steps, (0.5, 0.99, 1))]
         figures["difference"] = difference(outputs["stream"], outputs["offline"])
     return figures
+
+
+def take_turns(ways, x, repeats):
+    """Last outputs and processor seconds by way, and wall seconds of the stream's steps; a first round warms up."""
+    outputs, factors, steps = {}, {name: [] for name in ways}, []
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            outputs[name], processor, walls = timed(way, x)
+            if repeat:
+                factors[name].append(processor)
+                steps += walls[:-1] if name == "stream" else []  # the last is flush
+    return outputs, factors, steps
 
 
 def difference(found, expected):
@@ -164,17 +210,22 @@ def systems_part(args):
     chosen |= {name: made for name, made in VARIANTS.items() if not args.systems or name in args.systems}
     if not chosen:
         sys.exit(f"no configuration is called {' or '.join(args.systems)}")
-    heading = ["parameters", "latency (ms)", "offline", "stream", "plain loop", "ratio", "step (ms)", "hop (ms)"]
-    print_row("system", heading)
-    print_row("---", ["---:"] * len(heading))
+    keys = ("offline", "offline.onnx", "offline.int8", "stream", "stream.onnx", "stream.int8", "plain", "ratio")
+    heading = ["parameters", "latency (ms)", "offline", "ONNX", "int8", "stream", "ONNX", "int8", "plain loop", "ratio"]
+    print_row("system", [*heading, "step (ms)", "hop (ms)"])
+    print_row("---", ["---:"] * (len(heading) + 2))
     found = {}
     for name, (dotted, conf) in chosen.items():
         f = found[name] = measure(dotted, conf, args)
         step = " / ".join(f"{ms:.2f}" for ms in f["step_ms"]) if "step_ms" in f else ""
         cells = [f"{f['parameters']:,}", "all" if f["latency_ms"] is None else f"{f['latency_ms']:g}"]
-        cells += [f"{f[key]:.3g}" if key in f else "" for key in ("offline", "stream", "plain", "ratio")]
+        cells += [f"{f[key]:.3g}" if key in f else "" for key in keys]
         print_row(name, [*cells, step, f"{f['hop_ms']:g}"])
-    return found, [n for n, f in found.items() if not f.get("difference", 0) <= STREAM_TOLERANCE]
+        for part, reason in f["not_exported"].items():
+            print(f"{name}, {part}: {reason}", file=sys.stderr)
+        if args.json:
+            args.json.write_text(json.dumps({"systems": found}, indent=1) + "\n", encoding="utf-8")
+    return found, [n for n, f in found.items() if not f.get("difference", 0) <= TOLERANCE]
 
 
 def print_row(name, cells):
@@ -291,6 +342,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8, help="length of the signal, for systems")
     parser.add_argument("--past", type=float, default=1, help="seconds that the plain loop looks back")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, for systems")
+    parser.add_argument("--no_onnx", dest="onnx", action="store_false", help="leave ONNX out, which has to be exported")
     parser.add_argument("--long", nargs="+", default=LONG, metavar="SYSTEM", help="for memory")
     parser.add_argument("--short", nargs="+", default=SHORT, metavar="SYSTEM", help="for files")
     parser.add_argument("--files", type=int, default=1000)
