@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,13 +44,17 @@ def test_every_mode_of_a_system_is_trained_on_the_same_batches(tmp_path):
     figures = tmp_path / "figures.json"
     sizes = [w for name in ("channels", "maps", "lstm_units", "fc_units") for w in (f"--model_conf.{name}", 4)]
     ours = ["mini/train_lowlatency", "--modes", "fp32", "bf16+checkpointing", "--steps", 3, "--num_workers", 0]
-    done = bench("training.py", *ours, "--json", figures, "--", "--batch_size", 2, "--crop_seconds", 0.5, *sizes)
+    written = ["--json", figures, "--curves", tmp_path / "curves.html"]
+    done = bench("training.py", *ours, *written, "--", "--batch_size", 2, "--crop_seconds", 0.5, *sizes)
     assert done.returncode == 0, done.stdout + done.stderr
     exact, rounded = json.loads(figures.read_text())
     assert "| mini/train_lowlatency | bf16+checkpointing | 2 |" in done.stdout
     assert len(exact["losses"]) == 8 and 0 < exact["waiting"] < 1 and exact["steps/s"] > 0 and exact["peak MiB"] > 100
     pairs = zip(exact["losses"], rounded["losses"], strict=True)
     assert exact["losses"] != rounded["losses"] and all(abs(a - b) < 0.5 for a, b in pairs)
+    drawn = (tmp_path / "curves.html").read_text()
+    assert "difference to fp32" in drawn
+    assert [path.count("L") for path in re.findall('<path class="line" d="(.*?)"', drawn)] == [7, 7, 7]
 
 
 def test_what_does_not_train_is_said_in_its_row():

@@ -1,14 +1,14 @@
 """What a training step of every system costs in its real size, in each precision: a table, in one call.
 
     python tools/bench/training.py [train_gagnet ...] [--modes fp32 tf32 bf16 bf16+compile] [--steps 30]
-        [--train DIR] [--json FILE] [-- further options of senet train, such as --batch_size 4]
+        [--train DIR] [--json FILE] [--curves FILE.html] [-- further options of senet train, such as --batch_size 4]
 
 A system is a configuration ``egs/*/conf/train_*.yaml``; equal networks of several recipes are measured once. Each mode
 of each is run in a process of its own: model, loss, optimiser and batches are those that the train command builds, of
 validation, checkpoints and logs there are none. A mode is a precision, with what else is wanted: ``bf16+compile``,
 ``fp32+checkpointing``. All modes of a system see the same batches from the same weights, so that their losses can be
-laid side by side (``--json`` has those of all steps). Without ``--train`` the data are generated, 4 s long or what a
-configuration cuts out of them.
+laid side by side: ``--curves`` draws them, ``--json`` has them. Without ``--train`` the data are generated, 4 s long or
+what a configuration cuts out of them.
 
     steps/s, audio s/s   of the steps after the first ones, reading included
     peak MiB             of the GPU's memory, all steps; without one the largest resident set of the process
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from curves import write_curves
 from models import ROOT, systems
 from train_steps import build, peak_memory
 
@@ -185,6 +186,7 @@ def main():
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--train", help="data directory to train on, in place of generated data")
     parser.add_argument("--json", type=Path, help="write all figures to this file as well")
+    parser.add_argument("--curves", type=Path, help="draw the losses of all steps, a page in HTML")
     ours = sys.argv[1:]
     cut = ours.index("--") if "--" in ours else len(ours)
     args, words = parser.parse_args(ours[:cut]), ours[cut + 1 :]
@@ -212,6 +214,8 @@ def main():
                 print("| " + " | ".join([name, mode, told(figures.get("batch_size")), *cells]) + " |", flush=True)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.curves:
+        write_curves(args.curves, found)
     return int(failed)
 
 
