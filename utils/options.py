@@ -81,17 +81,25 @@ def settle(given, names):
 
 
 def borrowed(given):
-    """(name, folder) of a model that was trained in another recipe: ../mini/exp/train_x is mini_train_x here."""
+    """(name, path) of a model that was trained elsewhere: ../mini/exp/train_x is mini_train_x here, y.senet is y."""
     there = Path(given["model"]).resolve()
-    if not (there / "checkpoints" / "index.json").is_file() or not (there / "config.yaml").is_file():
-        raise UserError(f"--model {given['model']}: no trained model there; it is a folder such as ../mini/exp/NAME")
+    packed = there.suffix == ".senet" and there.is_file()
+    if not packed and not all((there / name).is_file() for name in ("checkpoints/index.json", "config.yaml")):
+        raise UserError(
+            f"--model {given['model']}: no trained model there; it is a folder such as ../mini/exp/NAME, or a pack, "
+            "NAME.senet"
+        )
+    name = there.stem if packed else f"{there.parent.parent.name}_{there.name}"
+    here = Path(given["expdir"], f"{name}_{given['tag']}" if given["tag"] else name)
+    if (here / "checkpoints").exists():
+        raise UserError(f"--model {given['model']}: {here} is an experiment that was trained here; add --tag NAME")
     if there.parent == Path(given["expdir"]).resolve():
         raise UserError(
             f"--model {given['model']}: trained in this recipe; choose it by --train_config and --tag instead"
         )
     if given["score_checkpoints"] != "0":
         raise UserError("--score_checkpoints: not of a model that was trained elsewhere; leave it out beside --model")
-    return f"{there.parent.parent.name}_{there.name}", os.path.relpath(given["model"])
+    return name, os.path.relpath(given["model"])
 
 
 def require_baseline(given, experiment):

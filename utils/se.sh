@@ -17,7 +17,7 @@ force=false            # repeat the chosen stages even if they are done
 skip_data_prep=false   # leave out stages 0 to 3
 skip_train=false       # stage 4
 skip_eval=false        # stages 5 to 8
-model=                 # an experiment of another recipe, to enhance with and score instead of training one
+model=                 # an experiment of another recipe, or a pack, to enhance with and score instead of training one
 nj=$(getconf _NPROCESSORS_ONLN)           # parallel jobs
 ngpu=0                 # GPUs for training, of each machine, with a process for each
 num_nodes=1            # machines for training, through a scheduler
@@ -66,8 +66,9 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
   --online $online                  mix the training set while training, by its config, instead of storing it
   --feats_type $feats_type                what training reads: raw or stft; fbank (to stage 3) makes Kaldi's features, for other programs
   --train_config ${train_config:-FILE}   --tag '$tag'     the experiment is $expdir/<name of the config>[_<tag>]
-  --model '$model'                      an experiment of another recipe, such as ../mini/exp/train_lowlatency: nothing is trained, of the sets only
-                                  the test sets are made, and it is enhanced with and scored in $expdir/<recipe>_<experiment>[_<tag>]
+  --model '$model'                      an experiment of another recipe, such as ../mini/exp/train_lowlatency, or a pack: nothing is trained, of the
+                                  sets only the test sets are made, and it is enhanced with and scored in
+                                  $expdir/<recipe>_<experiment>[_<tag>] or $expdir/<pack>[_<tag>]
   --metrics "$metrics"
   --expected '$expected'             published.yaml: the noisy input has to score as it says before anything is trained
   --score_checkpoints $score_checkpoints           enhance and score with each of so many last checkpoints, too, which the training's keep_last keeps:
@@ -408,6 +409,7 @@ stage_enhance() {
       root=$system/enhanced_$set
       source=(--input "4 (train)" "$exp/checkpoints/index.json")
       [ -z "$model" ] || source=(--input '' "$model/checkpoints/index.json" "$model/config.yaml")
+      [ ! -f "$model" ] || source=(--input '' "$model") # a pack
       [ "$system" = "$exp" ] || source=(--option "checkpoint=${digest_of[$system]}") # other checkpoints may come and go
       unit enhance "$root" wav.scp enhance --option "enhance_args=$enhance_args" "${source[@]}" \
         --input "2 (mix)" "$dumpdir/raw/$set/wav.scp" "$dumpdir/raw/$set/.stages/mix.json"

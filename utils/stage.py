@@ -17,7 +17,7 @@ list of its outputs with their sizes; it is written before the work ("begun") an
   stage.py data_options TEXT     options for the scripts in local/, without those of fetching
   stage.py words TEXT            split as a shell does, one word a line, without running anything
   stage.py checkpoints EXP N     folder, file and SHA-256 of the last N checkpoints of the regular series, oldest first
-  stage.py borrow MODEL EXP      config.yaml and record.json of a model trained elsewhere, for the report
+  stage.py borrow MODEL EXP      config.yaml and record.json of a model trained elsewhere, or of a pack, for the report
   stage.py unfinished EXP        how far a training is that has not come to its end; else nothing
   stage.py jobs NJ FILE [SIZE]   NJ, or the number of shards of SIZE lines in FILE where that is less
 
@@ -104,12 +104,26 @@ def borrow(model, exp):
     """Copy what says how a model was made into the experiment that enhances with it."""
     from senet.files import whole_file, write_json
 
+    if Path(model).is_file():
+        return borrow_pack(model, exp)
     record = Path(model, "record.json")
     known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     unfinished = {"unfinished": how_far(model)} if how_far(model) else {}
     write_json(Path(exp, "record.json"), known | unfinished | {"trained_in": {"path": model}})
     with whole_file(Path(exp, "config.yaml")) as f:
         f.write(Path(model, "config.yaml").read_text(encoding="utf-8"))
+    return 0
+
+
+def borrow_pack(model, exp):
+    """The same for a pack, of which only what was checked goes into pages; its card has the rest."""
+    from senet.files import write_json
+    from senet.infer.pack import Pack
+
+    found = Pack(model).record
+    sizes = {name: found[name] for name in ("parameters", "macs_per_second")}
+    write_json(Path(exp, "record.json"), sizes | {"trained_in": {"path": model}})
+    write_json(Path(exp, "config.yaml"), {name: found[name] for name in ("model", "model_conf")})  # JSON is YAML, too
     return 0
 
 

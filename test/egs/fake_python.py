@@ -103,7 +103,8 @@ elif command == "train":
     write(exp / "checkpoints" / "index.json", json.dumps({"checkpoints": listed}))
 elif command == "enhance" and "collect" in options:
     out = words[words.index("-o") + 1]
-    made = known(Path(options["model"], "checkpoints", "index.json"), words[0])
+    model = Path(options["model"])
+    made = known(model if model.is_file() else model / "checkpoints" / "index.json", words[0])
     write(Path(out, "wav", "a.wav"), f"{made} {options.get('checkpoint', 'best')}\n")
     write(Path(out, "wav.scp"), f"a {out}/wav/a.wav\n")
 elif command == "score" and "collect" in options:

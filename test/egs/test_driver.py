@@ -42,8 +42,9 @@ class Recipe:
             (self.path / folder).mkdir(parents=True)
         shutil.copytree(ROOT / "utils", root / "utils")
         (root / "senet").mkdir()
-        for name in ("__init__.py", "checkpoint.py", "errors.py", "files.py"):
-            shutil.copy(ROOT / "senet" / name, root / "senet")
+        for name in ("__init__.py", "checkpoint.py", "errors.py", "files.py", "infer/card.py", "infer/pack.py"):
+            (root / "senet" / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / "senet" / name, root / "senet" / name)
         for name in ("path.sh", "cmd.sh"):
             shutil.copy(ROOT / "egs" / "mini" / name, self.path)
         (root / "tools").mkdir()
@@ -897,6 +898,26 @@ class TestModelFromElsewhere:
         assert calls == ELSEWHERE[2:]
         assert "-o exp/other_train_y_last/enhanced_test" in line(beside, "enhance")
 
+    def test_it_may_be_a_pack(self, recipe):
+        shutil.copy(ROOT / "test/infer/format_1.senet", recipe.path / "given.senet")
+        calls, _, _ = recipe.run("--model", "given.senet")
+        assert calls == ELSEWHERE
+        assert "-o exp/given/enhanced_test --model given.senet" in line(recipe, "enhance")
+        record = json.loads((recipe.path / "exp/given/record.json").read_text())
+        assert record == {"parameters": 376, "macs_per_second": None, "trained_in": {"path": "given.senet"}}
+        assert json.loads((recipe.path / "exp/given/config.yaml").read_text())["model"] == "lowlatency.LowLatencyNet"
+        assert recipe.run("--model", "given.senet")[0] == ["compare"]
+        with open(recipe.path / "given.senet", "ab") as f:
+            f.write(b"x")
+        listed = states(recipe.run("--list", "--model", "given.senet")[1])
+        assert listed["enhance", "exp/given/enhanced_test"] == "stale: given.senet changed"
+        err = recipe.run("--model", "given.senet", code=1)[2]
+        assert "error: given.senet: damaged: " in err and "Traceback" not in err
+
+    def test_it_does_not_take_the_folder_of_an_own_experiment(self, done):
+        err = done.run("--model", "exp/train_x/train_x.senet", code=1)[2]
+        assert "exp/train_x is an experiment that was trained here; add --tag NAME" in err
+
     def test_it_is_listed_and_dry_run_without_running(self, beside):
         calls, out, _ = beside.run("--list", "--model", MODEL)
         assert (
@@ -909,7 +930,10 @@ class TestModelFromElsewhere:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--model", "../other/exp/train_z"], "no trained model there; it is a folder such as ../mini/exp/NAME"),
+            (
+                ["--model", "../other/exp/train_z"],
+                "no trained model there; it is a folder such as ../mini/exp/NAME, or",
+            ),
             (["--model", "exp/train_x"], "trained in this recipe; choose it by --train_config and --tag instead"),
             (["--model", MODEL, "--score_checkpoints", "2"], "not of a model that was trained elsewhere"),
             (["--model", "../other/ex p"], "use letters, digits"),
