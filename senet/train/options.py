@@ -31,7 +31,8 @@ def get_parser():
         "--mix_device",
         choices=["cpu", "gpu"],
         default="cpu",
-        help="mix in the processes that read, or, a batch at a time, on the device of the model",
+        help="mix in the processes that read, or, a batch at a time, on the device of the model; a sum that is silent "
+        "then gives way to the next of the batch, with several processes to the next of the same process's share",
     )
     data.add_argument("--valid", required=True, metavar="DIR", help="data directory to validate on, whole utterances")
     data.add_argument("--feats_type", choices=["raw", "stft"], default="raw", help="audio, or stored spectra")
@@ -58,7 +59,8 @@ def get_parser():
         "--crop_seconds",
         type=config.optional(float),
         default=None,
-        help="random part of each utterance; null: all of it",
+        help="random part of each utterance; null: all of it (where mixtures made while training differ in length, "
+        "each of several processes pads its share of a batch to its own longest)",
     )
     data.add_argument(
         "--crop_hop_seconds",
