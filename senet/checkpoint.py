@@ -3,13 +3,15 @@
 A folder holds ``step_00000400.pt`` and so on, and ``index.json``, which lists them
 oldest first with SHA-256, step, epoch, score, and whether it is of the regular series,
 one every so many steps or epochs. A checkpoint exists from the moment the index names
-it; anything else in the folder is the remains of a killed process and is removed by the
-next save. A file whose SHA-256 differs from the index is reported and the one before it
-is used. So is a damaged index: ``index_before.json`` is the one before the last save.
+it; another one in the folder is the remains of a killed process, or of an index that was
+lost: it is not used, and goes only by being replaced. A file whose SHA-256 differs from the index is
+reported and the one before it is used. So is a damaged or missing index:
+``index_before.json`` is the one before the last save.
 
 torch is imported only to read and write states: listing a folder is instant.
 """
 
+import functools
 import hashlib
 import io
 import itertools
@@ -32,23 +34,31 @@ def entries(folder):
     Returns:
         list, empty when nothing has been saved.
     Raises:
-        UserError: the index is damaged, and there is none before it.
+        UserError: the index is damaged, or missing beside checkpoints, and there is none before it.
     """
     path = Path(folder) / INDEX
-    if not path.exists():
-        return []
     try:
         return _listed(path)
+    except FileNotFoundError:
+        problem, content = "missing", b""
+        if not path.with_name(BEFORE).exists() and not any(path.parent.glob("step_*.pt")):
+            return []
     except _DAMAGED:
-        pass
+        problem, content = "damaged", path.read_bytes()
     try:
         before = _listed(path.with_name(BEFORE))
     except (OSError, *_DAMAGED):
         raise UserError(
-            f"{path}: damaged: not an index of checkpoints. Restore it, or remove {folder} to start anew."
+            f"{path}: {problem}, and there is no {BEFORE} to go by. Restore it, or remove {folder} to start anew."
         ) from None
-    logging.error("%s: damaged; NOT USED, going by %s, without the last checkpoint", path, BEFORE)
+    _tell_once(path, problem, content)
     return before
+
+
+@functools.cache
+def _tell_once(path, problem, content):
+    """Of one content of the file, and not each time that it is looked at."""
+    logging.error("%s: %s; NOT USED, going by %s, without the last checkpoint", path, problem, BEFORE)
 
 
 def _listed(path):
@@ -89,6 +99,9 @@ def save(folder, state, *, step, epoch, score=None, regular=True, keep_best=1, k
     content = buffer.getbuffer()
 
     before = entries(folder)
+    if not (folder / INDEX).exists():  # so that there is never a checkpoint without one
+        _write_index(folder / INDEX, before)
+    _remove(folder, _dropped_before(folder), before)  # if the process that did that save was killed
     kept = [e for e in before if e["step"] < step]
     name = f"step_{step:08d}.pt"
     if any(e["file"] == name for e in before):  # never overwrite what the index still names
@@ -99,14 +112,30 @@ def save(folder, state, *, step, epoch, score=None, regular=True, keep_best=1, k
     new["regular"] = regular
     kept = _worth_keeping([*kept, new], keep_best, keep_last)
     if before:
-        write_json(folder / BEFORE, {"checkpoints": before, "sha256": _digest(before)})
-    write_json(folder / INDEX, {"checkpoints": kept, "sha256": _digest(kept)})
-
-    names = {e["file"] for e in kept}
-    for path in [*folder.glob("step_*.pt"), *folder.glob(".step_*.tmp")]:
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+        _write_index(folder / BEFORE, before)
+    _write_index(folder / INDEX, kept)
+    _remove(folder, before, kept)
+    for path in folder.glob(".step_*.tmp"):
+        path.unlink(missing_ok=True)
     return folder / name
+
+
+def _write_index(path, listed):
+    write_json(path, {"checkpoints": listed, "sha256": _digest(listed)})
+
+
+def _dropped_before(folder):
+    """What the index before the last save names, perhaps no longer needed."""
+    try:
+        return _listed(folder / BEFORE)
+    except (OSError, *_DAMAGED):
+        return []
+
+
+def _remove(folder, listed, kept):
+    """The files of the first entries that are not in the second: never one that no index has named."""
+    for name in {e["file"] for e in listed} - {e["file"] for e in kept}:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _worth_keeping(found, keep_best, keep_last):
@@ -150,7 +179,10 @@ def load(folder, which="last", map_location="cpu"):
             raise UserError(f"{folder}: no checkpoint '{which}'; there are {_names(found)}")
     for _, state in _usable(folder, wanted, map_location):
         return state
-    raise UserError(f"{folder}: none of {_names(wanted)} is usable; see the messages above")
+    raise UserError(
+        f"{folder}: none of {_names(wanted)} is usable; see the messages above. Restore one from a copy, or remove "
+        f"{folder.parent} to train anew"
+    )
 
 
 def load_mean(folder, which, count, entry="model", map_location="cpu"):

@@ -100,7 +100,10 @@ def test_a_cut_or_missing_file_is_noticed_too(tmp_path, caplog):
     assert checkpoint.load(tmp_path)["trainer"]["step"] == 1
     assert "cannot read: No such file" in caplog.text
     first.unlink()
-    with pytest.raises(UserError, match="none of step_00000002.pt, step_00000001.pt is usable"):
+    message = (
+        r"none of step_00000002.pt, step_00000001.pt is usable; .* Restore one from a copy, or remove .* to train anew"
+    )
+    with pytest.raises(UserError, match=message):
         checkpoint.load(tmp_path)
 
 
@@ -130,6 +133,62 @@ def test_a_flipped_byte_anywhere_in_the_index_is_noticed_and_the_one_before_used
     assert checkpoint.load(tmp_path)["trainer"]["step"] == 2
     save(tmp_path, 3)
     assert saved_steps(tmp_path)[-1] == 3 and "damaged" in caplog.text
+
+
+class TestMissingIndex:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for step in (1, 2, 3):
+            save(tmp_path, step, score=4.0 - step)
+        (tmp_path / "index.json").unlink()
+        return tmp_path
+
+    def test_the_one_before_is_used_and_nothing_is_removed(self, folder, caplog):
+        files_before = set(folder.glob("step_*.pt"))
+        assert saved_steps(folder) == [1, 2] and checkpoint.load(folder)["trainer"]["step"] == 2
+        (record,) = caplog.records  # once, however often it is asked
+        assert "index.json: missing; NOT USED, going by index_before.json" in record.getMessage()
+        save(folder, 4, score=0.5)
+        assert saved_steps(folder) == [2, 4]
+        assert set(folder.glob("step_*.pt")) == files_before - {folder / "step_00000001.pt"} | {
+            folder / "step_00000004.pt"
+        }
+
+    def test_checkpoints_without_any_index_are_refused_and_stay(self, folder):
+        (folder / "index_before.json").unlink()
+        content = {path: path.read_bytes() for path in folder.iterdir()}
+        for use in (checkpoint.entries, checkpoint.load, lambda folder: save(folder, 4)):
+            with pytest.raises(UserError, match=r"index.json: missing, .* Restore it, or remove .* to start anew"):
+                use(folder)
+        assert {path: path.read_bytes() for path in folder.iterdir()} == content
+
+
+def test_a_kill_at_the_first_save_of_all_leaves_a_folder_that_is_empty_or_whole(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def write(path, value, inner=checkpoint.write_json):
+        if value["checkpoints"]:
+            raise Killed
+        inner(path, value)
+
+    monkeypatch.setattr(checkpoint, "write_json", write)
+    with pytest.raises(Killed):
+        save(tmp_path, 1)
+    monkeypatch.undo()
+    assert (tmp_path / "step_00000001.pt").exists() and checkpoint.entries(tmp_path) == []
+    save(tmp_path, 1)
+    assert saved_steps(tmp_path) == [1]
+
+
+def test_what_a_save_that_was_killed_did_not_remove_the_next_one_does(tmp_path, monkeypatch):
+    save(tmp_path, 1), save(tmp_path, 2)
+    monkeypatch.setattr(checkpoint, "_remove", lambda *_: None)
+    save(tmp_path, 3)
+    monkeypatch.undo()
+    assert (tmp_path / "step_00000001.pt").exists()
+    save(tmp_path, 4)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step_00000003.pt", "step_00000004.pt"]
 
 
 def test_a_pickled_object_is_not_run(tmp_path):
