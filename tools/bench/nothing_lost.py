@@ -33,7 +33,7 @@ from senet.data.audio import write_wav
 from senet.data.scp import write_table
 from senet.models import lowlatency, segan  # noqa: F401
 from senet.signals import AGAIN
-from senet.train import adversarial, experiment  # noqa: F401
+from senet.train import adversarial, session  # noqa: F401
 from senet.train.trainer import Trainer
 
 SIZES = "{channels: [2, 4, 4], kernel: 7, window: 512}"
