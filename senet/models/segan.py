@@ -205,7 +205,10 @@ class SEGAN(nn.Module):
 
     def enhanced(self, windows: Tensor) -> list[Tensor]:
         """(B, windows, W) encoded -> one of the same shape per stage."""
-        chunks = [self.network(chunk) for chunk in windows.flatten(0, 1).split(MAX_WINDOWS)]
+        flat = windows.flatten(0, 1)
+        # A traced graph takes all at once: the number of chunks in it would be a constant.
+        chunks = [flat] if torch.compiler.is_compiling() else flat.split(MAX_WINDOWS)
+        chunks = [self.network(chunk) for chunk in chunks]
         return [torch.cat(chunk).view_as(windows) for chunk in zip(*chunks, strict=True)]
 
     def _cut(self, signal: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Export a trained model to ONNX, with a script that runs it without senet and without PyTorch.
+
+  senet export exp/train_lowlatency -o exported
+  senet export lowlatency.senet -o exported --int8
+  python exported/run.py noisy.wav enhanced.wav [--stream]
+
+The folder holds model.onnx, from waveform to waveform, for recordings of any length; of a causal model also
+stream.onnx, from one hop of samples to the next, with what it remembers as further inputs and outputs; run.py, which
+shows how both are run and needs numpy, soundfile and onnxruntime; and export.json with sample rate, latency, names and
+shapes, versions and hashes. All of it is run and compared with PyTorch first: where a sample differs by more than 1e-4
+nothing is written. Needs the extra senet[onnx].
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from senet.bin import Help, run, setup_logging
+
+
+def get_parser():
+    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
+        pass
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model, exp/<tag>, or a pack")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="to make; an earlier export is replaced"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="best",
+        help="best, last, the name of a file in EXP/checkpoints, or the mean of N of them: mean_best_N, mean_last_N",
+    )
+    parser.add_argument(
+        "--only",
+        choices=["offline", "stream"],
+        help="export for whole recordings, or for streams; if not given both, where the model is causal",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["onnx", "pt2"],
+        default="onnx",
+        help="pt2: torch.export, for PyTorch without senet, no run.py; with LSTMs model.pt2 takes one length only",
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="also weights of 8 bits (dynamic quantisation of linear layers and LSTMs), model.int8.onnx and "
+        "stream.int8.onnx: size, speed and difference are measured, and what is neither smaller nor faster is not kept",
+    )
+    return parser
+
+
+def main(argv=None):
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.int8 and args.format != "onnx":
+        parser.error("--int8 goes with --format onnx")
+    setup_logging()
+    from senet.infer import export, load
+
+    export.require_packages(args.format)
+    export.require_folder(args.output)
+    enhancer = load.load_model(args.model, args.checkpoint)
+    parts = (args.only,) if args.only else ("offline", "stream") if enhancer.causal else ("offline",)
+    if parts == ("offline",) and not args.only:
+        logging.info("%s needs whole recordings: no stream", Path(args.model))
+    export.export(enhancer, args.output, Path(args.model).name, args.format, parts, args.int8)
+    logging.info("%s is complete", args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
