@@ -55,21 +55,19 @@ def nothing_saved(number):
     raise SystemExit(AGAIN)
 
 
+SMALLEST = {
+    "ngpu": 0, "batch_size": 1, "num_workers": 0, "warmup_steps": 0, "grad_clip": 0, "max_epoch": 1, "max_steps": 0,
+    "patience": 0, "seed": 0, "log_every": 1, "save_every": 0, "keep_best": 0, "keep_last": 0, "max_nonfinite": 1,
+    "tensorboard_audio": 0, "join_seconds": 1, "num_threads": 1,
+}  # fmt: skip
+
+
 def resolve_options(args, parser):
     """Fill in what depends on classes or on the machine, so that config.yaml says everything; return the defaults."""
-    smallest = {
-        "ngpu": 0,
-        "batch_size": 1,
-        "max_epoch": 1,
-        "log_every": 1,
-        "max_nonfinite": 1,
-        "seed": 0,
-        "tensorboard_audio": 0,
-        "join_seconds": 1,
-    }
-    for name, least in smallest.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}")
+    for name, least in SMALLEST.items():
+        value = getattr(args, name)
+        if value is not None and not value >= least:
+            raise UserError(f"--{name} {value}: expected at least {least}")
     if args.num_workers is None:
         args.num_workers = 4 if args.ngpu else 0
     defaults = {name: parser.get_default(name) for name in vars(args)}

@@ -1,5 +1,7 @@
 """The options of a training. Light: ``--help`` and manifest tools need them without torch."""
 
+import argparse
+
 from senet import config
 
 
@@ -198,7 +200,10 @@ def get_parser():
 
 
 def auto_or_number(text):
-    return text if text == "auto" else config.optional(int)(text)
+    try:
+        return text if text == "auto" else config.optional(int)(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}', expected a number, auto or null") from None
 
 
 def objective_class(args):

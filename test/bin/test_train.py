@@ -15,6 +15,7 @@ from mixtures import make_sources, write_source_set
 
 from senet import checkpoint, config
 from senet.bin import feats, model_info, train
+from senet.bin import run as run_command
 from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
@@ -104,6 +105,34 @@ def test_values_that_a_class_refuses_are_named(small_set, tmp_path, words, messa
         run(tmp_path / "exp", small_set, *words)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, "-3") for name in train.SMALLEST] + [("grad_clip", "nan"), ("num_threads", "0")],
+)
+def test_numbers_that_mean_nothing_are_refused(tmp_path, name, value):
+    words = ["--train", "x", "--valid", "x", "--expdir", str(tmp_path / "exp"), *MODEL, SIZES]
+    with pytest.raises(UserError, match=rf"--{name} {value}(\.0)?: expected at least [01]"):
+        train.main([*words, f"--{name}={value}"])
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_word_in_place_of_a_micro_batch_is_told_what_there_is(capsys):
+    with pytest.raises(SystemExit):
+        train.get_parser().parse(
+            ["--train", "x", "--valid", "x", "--expdir", "x", *MODEL, SIZES, "--micro_batch", "abc"]
+        )
+    assert "argument --micro_batch: 'abc', expected a number, auto or null" in capsys.readouterr().err
+
+
+def test_a_place_that_makes_no_sense_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    words = ["--train", "x", "--valid", "x", "--expdir", str(tmp_path / "exp"), *MODEL, SIZES]
+    assert run_command(train.main, words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the environment has RANK=5, WORLD_SIZE=3")
+
+
 @pytest.fixture
 def untrained(small_set, tmp_path):
     """Trains, as it were, a model without parameters; returns the experiment."""
@@ -143,7 +172,9 @@ def test_a_model_with_parameters_needs_a_loss(small_set, tmp_path):
 def test_the_averaged_weights_are_what_enhances(small_set, tmp_path):
     run(tmp_path / "exp", small_set, "--ema_decay", "0.5", "--max_epoch", "1", "--save_every", "1", "--keep_last", "2")
     state = checkpoint.load(tmp_path / "exp" / "checkpoints")
-    assert all(torch.equal(v, state["model"][k]) for k, v in load_model(tmp_path / "exp", "last").model.state_dict().items())
+    assert all(
+        torch.equal(v, state["model"][k]) for k, v in load_model(tmp_path / "exp", "last").model.state_dict().items()
+    )
     assert not torch.equal(state["model"]["output.weight"], state["trained"]["weights"]["output.weight"])
     mean = load_model(tmp_path / "exp", "mean_last_2").model.state_dict()["output.weight"]
     two = [load_model(tmp_path / "exp", f"step_0000000{i}.pt").model.state_dict()["output.weight"] for i in (2, 3)]
