@@ -15,12 +15,14 @@ from senet.errors import UserError
 
 
 @contextlib.contextmanager
-def whole_file(path, mode="w"):
+def whole_file(path, mode="w", durable=True):
     """Open ``path`` for writing so that it appears complete, or not at all.
 
     Args:
         path: the final name; missing parent folders are made.
         mode: ``"w"`` for UTF-8 text with ``\\n`` line ends, ``"wb"`` for bytes.
+        durable: wait until it is on the disk. Otherwise a machine that loses its power soon after may leave an empty
+            file: for what whoever goes on looks into, and makes again.
     Yields:
         the open file. An exception inside the block removes the temporary file
         and leaves an earlier ``path`` as it was.
@@ -34,8 +36,9 @@ def whole_file(path, mode="w"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, mode, **text) as f:
             yield f
-            f.flush()
-            os.fsync(f.fileno())
+            if durable:
+                f.flush()
+                os.fsync(f.fileno())
         os.replace(part, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -71,9 +71,21 @@ class Recording:
             raise fault(self.where, "cut", f"its header claims {total} samples, {came} came")
 
 
+def is_whole(path, frames=None):
+    """Whether ``path`` is an audio file, as long as its header says, and of ``frames`` samples per channel if given."""
+    try:
+        found = Recording(Path(path)).info.frames
+    except UserError:
+        return False
+    return frames in (None, found)
+
+
 @contextlib.contextmanager
 def write_blocks(path, rate, channels, subtype, frames=None):
     """Write an audio file block by block; it appears whole when the ``with`` block ends, or not at all.
+
+    It does not wait for the disk, which can take longer than a light model takes for a short file: who goes on with a
+    run asks ``is_whole`` of what is there.
 
     Args:
         path: ends in ``.wav`` or ``.flac``; ``"-"``: a wav to standard output.
@@ -89,7 +101,7 @@ def write_blocks(path, rate, channels, subtype, frames=None):
     """
     form = wav.Form(rate, channels, subtype, frames)
     with contextlib.ExitStack() as stack:
-        file = sys.stdout.buffer if path == PIPE else stack.enter_context(whole_file(path, "wb"))
+        file = sys.stdout.buffer if path == PIPE else stack.enter_context(whole_file(path, "wb", durable=False))
         writer = (_Flac if Path(path).suffix.lower() == ".flac" else _Wav)(file, form, path)
         try:
             yield writer

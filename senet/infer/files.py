@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from senet.data.audio import EXTENSIONS, find_audio
-from senet.data.blocks import PIPE, SUBTYPES, Recording
+from senet.data.blocks import PIPE, SUBTYPES, Recording, is_whole
 from senet.data.stored import AudioInfo
 from senet.data.wav import SUBTYPES as WAV_SUBTYPES
 from senet.errors import UserError
@@ -129,12 +129,12 @@ def remaining(items, overwrite=False, resume=False):
         raise UserError(
             f"-o: '{there[0].target}'{more} is there already; --overwrite makes it again, --resume goes on with others"
         )
-    done = {item.target for item in there if resume and not overwrite and _is_newer(item)}
+    done = {item.target for item in there if resume and not overwrite and _is_done(item)}
     return [item for item in items if item.target not in done]
 
 
-def _is_newer(item):
-    return os.stat(item.target).st_mtime_ns >= os.stat(item.source).st_mtime_ns
+def _is_done(item):
+    return os.stat(item.target).st_mtime_ns >= os.stat(item.source).st_mtime_ns and is_whole(item.target)
 
 
 class Need(NamedTuple):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from senet import provenance, records
-from senet.data.blocks import Recording
+from senet.data.blocks import Recording, is_whole
 from senet.data.scp import Scp, write_table
 from senet.data.stored import AudioError
 from senet.errors import UserError
@@ -90,7 +90,7 @@ class _Task(NamedTuple):
             digest = records.blocks_digest(recording.blocks(round(BLOCK_SECONDS * rate)), rate)
         except AudioError as error:
             return None, Outcome(item.source, str(item.target), error=str(error))
-        if utt in known and known[utt]["input"] == digest and item.target.exists():
+        if utt in known and known[utt]["input"] == digest and is_whole(item.target, known[utt]["samples"]):
             return known[utt], None
         outcome = enhance_item(self.worker.enhancer, item, self.how)
         if outcome.error:
