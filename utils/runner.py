@@ -28,7 +28,13 @@ HINTS = (
 # Put before a command for bash, which so stays until what it runs has ended, and then does nothing that would follow.
 # Signals that ask for an end then go to this bash and to its children.
 STAY = "trap exit TERM USR1 USR2; "
-KILLED_HINT = "killed, so probably out of memory: lower --nj or raise --mem"
+# Of an array, and of a single job, which is a training.
+KILLED_HINTS = (
+    "killed: unless somebody did that, memory was full: lower --nj, or ask for more by train_cmd and decode_cmd in "
+    'cmd.sh, as in "slurm.py --mem 8G"',
+    "killed: unless somebody did that, memory was full: lower batch_size, --micro_batch or --num_workers, or ask for "
+    'more by cuda_cmd in cmd.sh, as in "slurm.py --mem 16G"',
+)
 
 
 class UsageError(Exception):
@@ -196,7 +202,7 @@ def report(program, line, failed, shown=10):
         say += [f"last lines of {line.log_of(first)}:", *(f"  | {text}" for text in tail)]
     hints = [hint for text, hint in HINTS if any(text in t for t in output)]
     if any(code == 137 or signal == 9 for code, signal, *_ in failed.values()) or any("Killed" in t for t in output):
-        hints.append(KILLED_HINT)
+        hints.append(KILLED_HINTS[line.name is None])
     say += [f"hint: {hint}" for hint in hints]
     if line.name is None and re.search("JOB", line.log):
         say.append(f"hint: the log's name has JOB in it, but no range such as JOB=1:4 was given to {program}")

@@ -111,7 +111,7 @@ class Call:
         code, out, error = ask(words)
         match = re.match(r"\d+", out.strip())
         if code != 0 or not match:
-            raise Refused(
+            raise self.refused(
                 f"{error or out.strip() or f'{words[0]}: exit status {code}'}\n  the call was: {shlex.join(words)}\n"
                 f"  its options come from cmd.sh, the caller, and {self.scheduler.options.name}; "
                 "SENET_CMD_BACKEND=local runs on this machine"
@@ -119,6 +119,13 @@ class Call:
         self.job = match[0]
         with runner.whole_file(self.record) as f:
             f.write(f"{self.job}\n")
+
+    def refused(self, why):
+        """The error; the tasks' logs tell it, too, for those who look there (senet status)."""
+        told = why.replace("\n", "\n# ")
+        for index in self.indices:
+            Path(self.line.log_of(index)).write_text(f"# Refused: {told}\n", encoding="utf-8")
+        return Refused(why)
 
     def say(self, text):
         print(f"{self.scheduler.PROGRAM}: {text}", file=sys.stderr, flush=True)
@@ -184,7 +191,7 @@ class Call:
             hopeless = (hopeless or now) if reasons & self.scheduler.HOPELESS else None
             if hopeless is not None and now - hopeless >= HOPELESS:
                 self.cancel(self.job)
-                raise Refused(
+                raise self.refused(
                     f"job {self.job} would wait for ever, and was cancelled: {'; '.join(sorted(reasons))}"
                     f"{self.scheduler.explain(self.job)}\n  the call was: {shlex.join(self.submission())}\n"
                     f"  ask for less, or change {self.scheduler.options.name}"
@@ -264,6 +271,8 @@ def run(scheduler, line, indices):
             print(
                 "\n".join([f"the scheduler's own words, {call.output}:", *(f"  | {t}" for t in said)]), file=sys.stderr
             )
+        if any("DUE TO TIME LIMIT" in text for text in said):
+            print('hint: its time was over; ask for more, as in cmd.sh by "slurm.py --time 24:0:0"', file=sys.stderr)
         return 1
     return 0
 

@@ -12,7 +12,10 @@ the option file has a line for; --config FILE (an option file; default conf/slur
 lines below); options with one dash go to sbatch as they are; --pick all|failed|incomplete (leave out the tasks whose
 status is good); --dry-run (print the call and the script); --num-nodes N (N nodes, and the command once for each GPU
 of each, by srun; MASTER_ADDR and MASTER_PORT are set).
-A command that ends with 75 has saved what it did and is requeued; so does Slurm with a preempted one, by itself.
+A command that ends with 75 has saved what it did and is requeued; so does Slurm with a preempted one, by itself. A
+single job, which mostly is a training, gets SIGUSR1 a minute before its time ends (--signal=B:USR1@60, unless something
+else is given), upon which a training saves.
+A job that waits for what does not come by itself, such as more nodes than there are, is cancelled after some 5 s.
 A task that has left the queue without a status has failed 10 s later: file systems are late.
 Exit status: 0 when all tasks ended with 0; 1 when not; 128 + signal when interrupted, which cancels the job.
 
@@ -33,6 +36,8 @@ if [ -z "${MASTER_ADDR:-}" ]; then
 fi
 export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 """
+# Slurm gives this reason also where nodes are only down at present.
+MORE_NODES = "PartitionNodeLimit: more nodes than the partition has"
 
 
 class Slurm:
@@ -60,8 +65,8 @@ option gpu=0
         "InvalidAccount",
         "InvalidQOS",
         "PartitionConfig",
-        "PartitionNodeLimit",
         "PartitionTimeLimit",
+        MORE_NODES,
     }
     # For the job script.
     TASK, JOB_ID = "SLURM_ARRAY_TASK_ID", "$SLURM_JOB_ID"
@@ -88,6 +93,8 @@ trap 'signalled=true; tell USR1' USR1"""
             limit = f"%{line.number('max_jobs_run')}" if "max_jobs_run" in line.options else ""
             tasks = sorted(call.tasks.values())
             words.append(f"--array={tasks[0]}-{tasks[-1]}{limit}")
+        if line.name is None and not any("--signal" in word for word in (*self.options.command, *line.passed)):
+            words.append("--signal=B:USR1@60")  # tasks of an array would lose their last minute to no end
         if "num_nodes" in line.options:
             words.append(f"--ntasks-per-node={max(1, line.number('gpu', 0))}")
         return words
@@ -104,8 +111,19 @@ trap 'signalled=true; tell USR1' USR1"""
         for line in out.splitlines():
             task, state, reason = line.split("|", 2)
             task = int(task.partition("_")[2]) if "_" in task else None
+            if reason == "PartitionNodeLimit" and self._asks_more_nodes(job):
+                reason = MORE_NODES
             found[task] = ("" if reason == "None" else reason) if state in ("PENDING", "CONFIGURING") else None
         return found
+
+    def _asks_more_nodes(self, job):
+        _, job, _ = scheduler.ask(["scontrol", "-o", "show", "job", job])
+        asked, name = re.search(r" NumNodes=(\d+)", job), re.search(r" Partition=([^ ,]+)", job)
+        if not asked or not name:
+            return False
+        _, partition, _ = scheduler.ask(["scontrol", "-o", "show", "partition", name[1]])
+        limits = re.findall(r" (?:TotalNodes|MaxNodes)=(\d+)", partition)  # the second may be UNLIMITED
+        return any(int(asked[1]) > int(limit) for limit in limits)
 
     def is_of(self, job, script):
         """Whether the job, if there is one of this number, runs ``script``."""

@@ -70,5 +70,11 @@ elif name == "scancel":
         os.killpg(int((folder / f"pid.{task}").read_text()), signal.SIGTERM)
 elif name == "scontrol" and words[0] == "requeue":
     os.killpg(int((folder / f"pid.{words[1][1:]}").read_text()), signal.SIGKILL)
+elif name == "scontrol" and wrong == "pending":
+    print(
+        "JobId=7 Partition=cpu NumNodes=2-2"
+        if words[2] == "job"
+        else "PartitionName=cpu MaxNodes=UNLIMITED TotalNodes=1"
+    )
 elif name == "scontrol" and wrong == "kill":
     print("JobId=7 JobState=OUT_OF_MEMORY ExitCode=0:9")

@@ -129,7 +129,7 @@ def test_failures_are_listed_with_the_first_failed_logs_end(runner, tmp_path):
     assert "last lines of x.2.log" in said
     assert "| write: No space left on device" in said
     assert "hint: the disk is full" in said
-    assert "lower --nj or raise --mem" in said
+    assert "memory was full: lower --nj" in said
 
 
 def test_a_single_failed_job(runner, tmp_path):

@@ -103,7 +103,7 @@ def test_failed_and_killed_tasks_are_listed_with_the_first_ones_log(runner):
     said = runner("JOB=1:4", "x.JOB.log", "bash", "job.sh", "JOB", code=1)
     assert said.startswith("slurm.py: 2 / 4 failed, log is in x.*.log\n  task 2: code 3, log x.2.log\n")
     assert "  task 3: signal 9, log x.3.log" in said
-    assert "| No space left on device" in said and "the disk is full" in said and "lower --nj or raise --mem" in said
+    assert "| No space left on device" in said and "the disk is full" in said and "memory was full: lower --nj" in said
     assert status(runner, "x.1")["code"] == 0 and status(runner, "x.3")["signal"] == 9
 
 
@@ -119,7 +119,7 @@ def test_a_vanished_job_has_failed_after_a_short_time(runner):
 def test_a_task_killed_with_its_script_ends_as_slurm_remembers(runner):
     said = runner("x.log", "sleep", "60", wrong="kill", code=1)
     assert "task 1: signal 9, OUT_OF_MEMORY by Slurm; it left no status, log x.log" in said
-    assert "lower --nj or raise --mem" in said
+    assert "unless somebody did that, memory was full: lower batch_size" in said
 
 
 def test_a_job_that_can_never_start_is_cancelled_with_the_reason(runner):
@@ -127,6 +127,14 @@ def test_a_job_that_can_never_start_is_cancelled_with_the_reason(runner):
     assert "job 7 would wait for ever, and was cancelled: PartitionConfig" in said
     assert "--cpus-per-task 9" in said
     assert runner.calls("scancel") == ["scancel 7"]
+    log = (runner.work / "x.log").read_text()
+    assert log.startswith("# Refused: job 7 would wait for ever") and "\n#   the call was: sbatch" in log
+
+
+def test_more_nodes_than_the_partition_has_will_never_come(runner):
+    said = runner("--num-nodes", "2", "x.log", "true", wrong="pending", reason="PartitionNodeLimit", code=1)
+    assert "would wait for ever, and was cancelled: PartitionNodeLimit: more nodes than the partition has" in said
+    assert runner.calls("scontrol")[:2] == ["scontrol -o show job 7", "scontrol -o show partition cpu"]
 
 
 def test_a_job_that_waits_says_why_again_and_again(runner):
@@ -167,6 +175,20 @@ def test_a_preempted_task_is_waited_for(runner):
     runner("x.log", "echo", "second", "time", wrong="preempt")
     assert "second time" in (runner.work / "x.log").read_text()
     assert status(runner, "x.1")["code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "log", "signals"),
+    [
+        ("sbatch", ["x.log"], ["--signal=B:USR1@60"]),
+        ("sbatch --signal=B:USR1@9", ["x.log"], ["--signal=B:USR1@9"]),
+        ("sbatch", ["JOB=1:2", "x.JOB.log"], []),
+    ],
+)
+def test_a_single_job_is_warned_before_its_time_ends(runner, command, log, signals):
+    (runner.work / "c.conf").write_text(f"command {command}\n")
+    call = runner("--dry-run", "--config", "c.conf", *log, "true").splitlines()[0]
+    assert [word for word in call.split() if "--signal" in word] == signals
 
 
 def test_a_command_that_wants_to_go_on_is_requeued(runner):
