@@ -173,7 +173,7 @@ class Parser(configargparse.ArgumentParser):
         key = re.search(r"--(\w+)", message)
         typed = key and any(word.partition("=")[0] == key[0] for word in self.argv)
         place = f"{self._place(key[1])}: " if key and key[1] in self.file_values and not typed else ""
-        super().error(place + message)
+        self.exit(2, f"{self.prog}: error: {place}{message}; --help lists the options\n")
 
     def _read_file(self, path):
         """The file as ConfigArgParse wants it: text for every value."""

@@ -44,7 +44,8 @@ def whole_file(path, mode="w", durable=True):
         with contextlib.suppress(OSError):
             part.unlink()
         # An OSError about another file (a source that vanished, say) passes as it is.
-        if isinstance(error, OSError) and error.filename in (None, str(part), str(path)):
+        ours = (None, *map(str, (part, path, *path.parents)))
+        if isinstance(error, OSError) and error.filename in ours:
             raise UserError(
                 f"{path}: cannot write: {error.strerror or error}; "
                 "what was there before is unchanged. Free some space or check the permissions, and run again."

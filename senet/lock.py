@@ -27,15 +27,20 @@ class Lock:
     Args:
         folder: made when missing.
     Raises:
-        UserError: another process holds it; names it.
+        UserError: another process holds it; names it. Or nothing can be written there.
     """
 
     def __init__(self, folder):
         self.path = Path(folder) / ".lock"
 
     def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self.path}: cannot write: {error.strerror}; choose a folder where you may"
+            ) from error
         try:
             self._take()
         except BaseException:

@@ -18,6 +18,12 @@ from senet.errors import UserError
 # busy process on two cores took 17 times as long. OpenMP reads this when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Of OSError: what is said in a line without a traceback.
+SHOWN = (
+    errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR,
+    errno.EEXIST,
+)  # fmt: skip
+
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Says the default of an option that has one."""
@@ -26,6 +32,13 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         default = action.default
         none = default is None or default is False or default in ("", [], {})
         return action.help if none else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in a line, before which argparse shows all options."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message}; --help lists the options\n")
 
 
 def setup_logging(level="INFO"):
@@ -53,7 +66,7 @@ def run(main, argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ENOTDIR) and error.filename:
+        if error.errno in SHOWN and error.filename:
             print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
             return 1
         raise

@@ -1,17 +1,16 @@
 """Compare experiments: what they score with intervals, paired differences, breakdowns; as a page, tables and HTML."""
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 
 KINDS = (".md", ".csv", ".json", ".html")
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=Help, allow_abbrev=False)
     parser.add_argument(
         "expdir",
         nargs="*",

@@ -1,14 +1,13 @@
 """Copy, combine, subset, split and filter data directories, with the usage of Kaldi's tools."""
 
-import argparse
 import sys
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 
 
 def get_parser():
     style = {"formatter_class": Help, "allow_abbrev": False}
-    parser = argparse.ArgumentParser(prog="senet datadir", description=__doc__, **style)
+    parser = Parser(prog="senet datadir", description=__doc__, **style)
     tools = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
 
     def tool(name, text):

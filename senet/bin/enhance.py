@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.errors import UserError
 
 SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -26,7 +26,7 @@ def get_parser():
     class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument(
         "input", nargs="+", metavar="IN", help="audio files and folders; or one .scp; or -, a wav on standard input"
     )

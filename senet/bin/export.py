@@ -16,14 +16,14 @@ import logging
 import sys
 from pathlib import Path
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 
 
 def get_parser():
     class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model, exp/<tag>, or a pack")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FOLDER", help="to make; an earlier export is replaced"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.config import rate
 
 OPTIONS = {
@@ -29,7 +29,7 @@ def boolean(text):
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__ + " First any number of jobs with --job J/N, then --collect; without these, all in one go."
         " What is done already is not done again, and the number of jobs does not change a byte.",
         formatter_class=Help,

@@ -1,14 +1,13 @@
 """Fetch a corpus: transfer its archives, check and unpack them; goes on where it was interrupted."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__ + " Archives that lie in the folder of downloads already are used, and never removed.",
         formatter_class=Help,
         allow_abbrev=False,

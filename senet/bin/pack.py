@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.errors import UserError
 from senet.files import whole_file
 from senet.infer.pack import NAME, SUFFIX, Pack
@@ -26,7 +26,7 @@ def get_parser():
     class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("exp", nargs="?", metavar="EXP", help="folder of a trained model, exp/<tag>")
     parser.add_argument("-o", "--output", metavar=f"NAME{SUFFIX}", help="the pack to write")
     parser.add_argument(

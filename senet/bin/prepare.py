@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.errors import UserError
 
 
@@ -21,7 +21,7 @@ def parse_split(text):
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__ + " Headers are read in parallel; a second run reads only what is new."
         " With --split 'train=0.98 valid=0.02', --out data/speech writes data/speech_train and data/speech_valid.",
         formatter_class=Help,

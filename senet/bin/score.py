@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from senet import processes, shards
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.errors import UserError
 
 
@@ -28,7 +28,7 @@ class _Versions(argparse.Action):
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help, allow_abbrev=False)
+    parser = Parser(description=__doc__.splitlines()[0], formatter_class=Help, allow_abbrev=False)
     parser.add_argument("--enhanced", required=True, metavar="SCP", help="wav.scp, or folder, of the enhanced audio")
     parser.add_argument(
         "--ref",

@@ -1,19 +1,18 @@
 """List experiments: which train, wait, ended or died, how far, how fast, how well, and how long they will take."""
 
-import argparse
 import json
 import sys
 import time
 from pathlib import Path
 
-from senet.bin import Help, run
+from senet.bin import Help, Parser, run
 
 COLUMNS = ("experiment", "state", "epoch", "step", "loss", "valid", "best (epoch)", "steps/s", "audio", "left", "heard",
            "where")  # fmt: skip
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=Help,
         allow_abbrev=False,

@@ -15,7 +15,7 @@ import math
 import sys
 import time
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 from senet.errors import UserError
 
 
@@ -23,7 +23,7 @@ def get_parser():
     class Formatter(argparse.RawDescriptionHelpFormatter, Help):
         pass
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("--model", metavar="MODEL", help="a pack, or the folder of an experiment")
     parser.add_argument("--checkpoint", default="best", help="of an experiment, as for senet enhance")
     parser.add_argument(

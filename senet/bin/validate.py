@@ -4,18 +4,17 @@ Every line of every manifest is looked at; with --check_audio every audio file i
 when all is well. Faults are named as file:line.
 """
 
-import argparse
 import itertools
 import re
 import sys
 
-from senet.bin import Help, run, setup_logging
+from senet.bin import Help, Parser, run, setup_logging
 
 _SHOWN = 100  # problems printed per file
 
 
 def get_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="senet validate",
         description=__doc__,
         formatter_class=Help,
