@@ -21,9 +21,9 @@ systems  Seconds of one CPU thread for a second of one signal (real-time factor)
 
 memory   Largest resident memory of ``senet enhance`` on a recording of a minute and of an hour, and their ratio.
 
-files    ``senet enhance`` on a folder of short files: files per second of the whole command, with 1 and with 2
-         processes; and in one process the share of its processor time, start-up left out, that is spent outside the
-         model.
+files    ``senet enhance`` on a folder of files of 1 to 3 s: files per second of the whole command, with 1 and with 2
+         processes, and processor time for each file; what the command takes for one file, most of which is start-up;
+         and in one process the share of the processor time after start-up that is spent outside the model.
 
     python tools/bench/inference.py [train_gagnet_causal ...] [--parts systems memory files] [--json FILE] [--quick]
 
@@ -278,22 +278,33 @@ def memory_part(args):
 
 
 def files_part(args):
+    heading = [f"{n} process{'es' * (n > 1)} ({of})" for of in ("files/s", "ms of processor") for n in (1, 2)]
     print_row(
-        f"{args.files} short files", ["1 process (files/s)", "2 processes (files/s)", "speed-up", "outside the model"]
+        f"{args.files} short files", [*heading[:2], "speed-up", *heading[2:], "start-up (s)", "outside the model"]
     )
-    print_row("---", ["---:"] * 4)
+    print_row("---", ["---:"] * 7)
     found = {}
     for name in args.short:
         with tempfile.TemporaryDirectory() as scratch:
-            folder, rate = make_experiment(Path(scratch) / "exp", name)
+            scratch = Path(scratch)
+            folder, rate = make_experiment(scratch / "exp", name)
             lengths = np.random.default_rng(0).uniform(1, 3, args.files)
             for i, seconds in enumerate(lengths):
-                write_wav(Path(scratch) / "in" / f"{i:04d}.wav", noise(seconds, rate, i), rate)
-            words = [Path(scratch) / "in", "--model", folder, "--num_threads", 1, "-o"]
-            speeds = [args.files / run(*words, Path(scratch) / f"out{n}", "--nj", n)[0] for n in (1, 2)]
-            outside = share_outside([*words, Path(scratch) / "here"])
-        found[name] = {"files_per_second": speeds, "outside": outside, "audio_seconds": float(lengths.sum())}
-        print_row(name, [*(f"{s:.1f}" for s in speeds), f"{speeds[1] / speeds[0]:.2f}", f"{100 * outside:.1f} %"])
+                write_wav(scratch / "in" / f"{i:04d}.wav", noise(seconds, rate, i), rate)
+            words = ["--model", folder, "--num_threads", 1, "-o"]
+            first, _, _ = run(scratch / "in" / "0000.wav", *words, scratch / "first.wav")
+            runs = [run(scratch / "in", *words, scratch / f"out{n}", "--nj", n) for n in (1, 2)]
+            outside = share_outside([scratch / "in", *words, scratch / "here"])
+        f = found[name] = {
+            "files_per_second": [args.files / wall for wall, _, _ in runs],
+            "processor_ms": [1000 * processor / args.files for _, processor, _ in runs],
+            "start_up": first,
+            "outside": outside,
+            "audio_seconds": float(lengths.sum()),
+        }
+        cells = [f"{speed:.1f}" for speed in f["files_per_second"]] + [f"{runs[0][0] / runs[1][0]:.2f}"]
+        cells += [f"{ms:.0f}" for ms in f["processor_ms"]]
+        print_row(name, [*cells, f"{first:.1f}", f"{100 * outside:.1f} %"])
     return found, []
 
 
