@@ -51,7 +51,7 @@ from senet.data.audio import write_wav
 from senet.errors import UserError
 
 VARIANTS = {"voicebank_demand/train_nunet_tls, causal": ("cnunet.NUNet", {"norm": "cumulative"})}
-LONG = ["mini/train_lowlatency", "voicebank_demand/train_segan"]  # for "memory"
+LONG = ["mini/train_lowlatency", "dns5/train_gagnet"]  # for "memory": as a stream, and in windows
 SHORT = ["librispeech_mssnsd/train_lowlatency_causal_small"]  # for "files"
 TOLERANCE = 1e-5  # of the loudest sample
 
