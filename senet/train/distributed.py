@@ -9,13 +9,17 @@ same weights. Rank 0 writes: logs, checkpoints, the record. Which process this i
 and without these it is the only one. GPUs talk by NCCL, CPUs by gloo; so do all by gloo about what is not on a GPU.
 """
 
+import concurrent.futures
 import contextlib
 import datetime
 import logging
 import os
 import platform
+import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import NamedTuple
 
@@ -26,7 +30,8 @@ from senet.errors import UserError
 
 JOIN_SECONDS = 300  # to wait for a rank at the start
 STUCK = datetime.timedelta(minutes=30)  # to wait for one later, which may write a checkpoint to a slow disk
-_VALUES = 64  # numbers that travel with the gradients
+_VALUES = 64  # at most, that a step tells
+_BUCKET = 25 << 20  # bytes of gradients that travel together
 _LOST = "closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "NCCL", "recvBytes", "sendBytes"
 
 
@@ -66,8 +71,33 @@ def _first_node(environ):
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or ""
     if not set(nodes) & set("[,"):
         return nodes or "127.0.0.1"
-    found = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return found.stdout.split()[0]
+    found = _scontrol("show", "hostnames", nodes).split()
+    if not found:
+        raise UserError(f"scontrol does not say which nodes {nodes} are; set MASTER_ADDR to the name of the first")
+    return found[0]
+
+
+def _scontrol(*words):
+    """What it says; nothing where it fails."""
+    try:
+        return subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _resolved(name):
+    """The name, or the address that Slurm has for a node whose name nobody else knows."""
+    try:
+        socket.getaddrinfo(name, None)
+        return name
+    except OSError as error:
+        in_slurm = "SLURM_JOB_ID" in os.environ and re.search(r"\bNodeAddr=(\S+)", _scontrol("show", "node", name))
+        if in_slurm and in_slurm[1] != name:
+            return _resolved(in_slurm[1])
+        raise UserError(
+            f"MASTER_ADDR {name}: no address of this name is known on {platform.node()} ({error}); set it to a name or "
+            "an address of the first machine that all others know"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -118,28 +148,34 @@ def leave(status):
 def _meet(place, seconds):
     """(store, hosts of all ranks) when all have signed in."""
     at = f"{place.address}:{place.port}"
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun
-    end = time.monotonic() + seconds
-    try:
+    serves = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun does
+
+    def sign_in():
         store = dist.TCPStore(
-            place.address,
+            _resolved(place.address),
             place.port,
-            is_master=place.rank == 0 and not hosted,
+            is_master=serves,
             timeout=datetime.timedelta(seconds=seconds),
             wait_for_workers=False,
         )
-    except (RuntimeError, ValueError) as error:
-        if place.rank == 0 and not hosted:
+        store = dist.PrefixStore("senet", store)
+        store.set(f"host {place.rank}", platform.node())
+        return store
+
+    end = time.monotonic() + seconds
+    try:
+        store = _within(seconds + 2, sign_in)
+    except (RuntimeError, ValueError, concurrent.futures.TimeoutError) as error:
+        why = _first_line(error) or "perhaps another program listens there"
+        if serves:
             raise UserError(
-                f"{name_of(place)} cannot be reached at {at}: {_first_line(error)}; set MASTER_PORT to a free port, "
-                "MASTER_ADDR to a name of the first machine"
+                f"{name_of(place)} cannot be reached at {at}: {why}; set MASTER_PORT to a free port, MASTER_ADDR to a "
+                "name of the first machine"
             ) from error
         raise UserError(
-            f"{name_of(place)}: rank 0 did not answer at {at} within {seconds:g} s: {_first_line(error)}; see its log, "
-            "and whether MASTER_ADDR and MASTER_PORT can be reached from here"
+            f"{name_of(place)}: rank 0 did not answer at {at} within {seconds:g} s: {why}; see its log, and whether "
+            "MASTER_ADDR and MASTER_PORT can be reached from here"
         ) from error
-    store = dist.PrefixStore("senet", store)
-    store.set(f"host {place.rank}", platform.node())
     try:
         verdict = _count(store, place.world, end, seconds) if place.rank == 0 else _verdict(store, end + 10)
     except RuntimeError as error:
@@ -147,6 +183,21 @@ def _meet(place, seconds):
     if verdict:
         raise UserError(verdict if place.rank == 0 else f"{name_of(place)}: {verdict}")
     return store, [store.get(f"host {rank}").decode() for rank in range(place.world)]
+
+
+def _within(seconds, call):
+    """What ``call()`` returns, or a TimeoutError. It runs in a thread, as signals are not heard inside of torch, which
+    may also wait for longer than it was told: for what answers, but is no store of torch."""
+    found = concurrent.futures.Future()
+
+    def run():
+        try:
+            found.set_result(call())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return found.result(seconds)
 
 
 def _count(store, world, end, seconds):
@@ -181,10 +232,12 @@ class Group:
     Attributes:
         rank: of this process, 0 to ``world`` - 1.
         hosts: of all ranks.
+        note: () -> numbers of this process, as many on each, that travel with its gradients.
     """
 
     def __init__(self, rank=0, world=1, hosts=None, control=None):
         self.rank, self.world, self.hosts, self._control = rank, world, hosts or [platform.node()], control
+        self.note, self._noted = tuple, ()
 
     def mean_gradients(self, parameters, values, weight):
         """Mean the gradients of all processes, each by its weight, in place.
@@ -196,20 +249,39 @@ class Group:
         Returns:
             the mean values; ``{"loss": ...}``, the first of them, where there were none.
         """
-        first = parameters[0]
-        scalars = torch.zeros(1 + _VALUES, device=first.device)
-        scalars[0] = weight
-        if values:
-            scalars[1 : 1 + len(values)] = torch.stack([v.float() for v in values.values()]) * weight
-        given = torch.tensor([float(p.grad is not None) for p in parameters], device=first.device)
-        grads = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() * weight for p in parameters]
-        flat = torch.cat([*grads, given, scalars])
-        dist.all_reduce(flat)
-        *grads, given, scalars = flat.split([*(p.numel() for p in parameters), len(parameters), 1 + _VALUES])
-        total = scalars[0]
-        for parameter, grad, there in zip(parameters, grads, given.tolist(), strict=True):
-            parameter.grad = (grad / total).view_as(parameter) if there else None
-        return {name: scalars[1 + i] / total for i, name in enumerate(values or ["loss"])}
+        if len(values) > _VALUES:
+            raise UserError(f"the loss tells {len(values)} values of a step; several processes share up to {_VALUES}")
+        weight = float(weight)
+        device, notes, told = parameters[0].device, self.note(), [v.double() for v in values.values()]
+        given = (p.grad is not None for p in parameters)
+        head = torch.tensor([weight, *notes, *given], dtype=torch.float64, device=device)
+        told = torch.stack([*told, *head.new_zeros(_VALUES - len(told))]) * weight
+        shared = torch.cat([head, told])
+        dist.all_reduce(shared)
+        total, *head = shared[: len(head)].tolist()
+        self._noted, given = head[: len(notes)], head[len(notes) :]
+        for bucket in _buckets(p for p, there in zip(parameters, given, strict=True) if there):
+            grads = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in bucket]
+            flat = torch.cat(grads).mul_(weight / total)
+            dist.all_reduce(flat)
+            for parameter, grad in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                if parameter.grad is None:
+                    parameter.grad = torch.empty_like(parameter)
+                parameter.grad.copy_(grad.view_as(parameter))
+        means = (shared[-_VALUES:] / total).float()
+        return dict(zip(values or ["loss"], means, strict=False))
+
+    def noted(self):
+        """Sums over all processes of what they had to ``note`` when they last shared gradients."""
+        return self._noted if self.world > 1 else self.note()
+
+    def sums(self, numbers):
+        """Of numbers, as many on each process, over all of them."""
+        if self.world == 1:
+            return numbers
+        found = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(found, group=self._control)
+        return found.tolist()
 
     def share_buffers(self, networks):
         """All take over what rank 0 keeps besides parameters, such as the running statistics of batch norm."""
@@ -247,6 +319,19 @@ class Group:
     def barrier(self):
         """Wait for all."""
         self.gather(None)
+
+
+def _buckets(parameters):
+    """Lists of some at a time, of one dtype: few calls, and little memory for copies."""
+    bucket, size = [], 0
+    for parameter in parameters:
+        if bucket and (size + parameter.nbytes > _BUCKET or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(parameter)
+        size += parameter.nbytes
+    if bucket:
+        yield bucket
 
 
 def _by_type(networks):

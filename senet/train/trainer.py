@@ -14,7 +14,7 @@ import torch
 
 from senet import checkpoint
 from senet.errors import UserError
-from senet.signals import AGAIN, on_stop
+from senet.signals import AGAIN, STOPPING, on_stop
 from senet.train.distributed import Group
 from senet.train.log import Mean, Silent, TrainLog, clock
 from senet.train.speed import Speed
@@ -83,7 +83,8 @@ class Trainer:
         self.log_every, self.save_every = log_every, save_every
         self.keep_best, self.keep_last, self.max_nonfinite = keep_best, keep_last, max_nonfinite
         self.oom, self.board, self.group = oom, board, group or Group()
-        self.signal = None  # that came
+        self.signal = None  # that came to this process
+        self.stop = None  # the signal that all processes know of
         self.batch = None  # shape and ids of the present one
         self.most = None  # utterances that are validated at a time; None: all of a batch
         # Where training is. All of this, and nothing else, is in a checkpoint beside the objective.
@@ -142,7 +143,7 @@ class Trainer:
                 self._log_interval(batches)
             elif self.speed.total_steps == 3:
                 log.info("%.3g s per step, about %s per epoch", *self._epoch_seconds(batches))
-            if self.signal:
+            if self.stop:
                 self._stop()
             if self.save_every and self.step % self.save_every == 0 and self.position < batches:
                 self._save()
@@ -160,6 +161,8 @@ class Trainer:
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # no random state to save: the step is enough
         finished = self._to_device(batch, self.train)
         buffers = self._buffers() if self.max_nonfinite > 1 else ()
+        counts = finished.get("skipped", 0), batch["lengths"].sum().item()
+        self.group.note = lambda: (*self._signals(), *counts)
         try:
             values = self.objective.step(finished)
         except FloatingPointError as error:
@@ -170,8 +173,8 @@ class Trainer:
             self.epoch_mean.add(values)
         self.step += 1
         self.position += 1
-        skipped, samples = self._told(finished.get("skipped", 0), batch["lengths"].sum().item())
-        self.skipped += skipped
+        skipped, samples = self._hear(self.group.noted())
+        self.skipped += round(skipped)
         self.speed.count(samples / self.sample_rate)
         self.seconds = self.speed.seconds()
         self.log.status.beat()
@@ -184,9 +187,9 @@ class Trainer:
                     if not math.isfinite(values["loss"]):
                         raise self._not_finite("validation ", f"loss is {float(values['loss'])}", batch["ids"])
                     mean.add(values, weight)
-            self._told()
+            self._hear(self.group.sums(self._signals()))
             self.log.status.beat()
-            if self.signal:
+            if self.stop:
                 self._stop()
         mean = Mean.of(self.group.gather(mean.state_dict()))
         if not mean.weight:
@@ -222,11 +225,14 @@ class Trainer:
         share = {"rank": self.group.rank, "world": self.group.world}
         return stream.loader(epoch, start=start, num_workers=self.num_workers, **share)
 
-    def _told(self, *numbers):
-        """Sums of numbers over all processes, which also learn of a signal that one of them got."""
-        found = self.group.gather((self.signal, *numbers))
-        self.signal = next((number for number, *_ in found if number), None)
-        return [sum(column) for column in list(zip(*found, strict=True))[1:]]
+    def _signals(self):
+        """Which came to this process, as numbers that can be added up."""
+        return [float(self.signal == number) for number in STOPPING]
+
+    def _hear(self, sums):
+        """Learn from sums over all processes of a signal that one of them got; returns what else was added up."""
+        self.stop = next((number for number, heard in zip(STOPPING, sums, strict=False) if heard), None)
+        return sums[len(STOPPING) :]
 
     def _to_device(self, batch, stream):
         shapes = (tuple(v.shape) for v in batch.values() if torch.is_tensor(v) and v.dim() > 1)
@@ -351,7 +357,7 @@ class Trainer:
         self._save()
         self.group.barrier()  # who starts the processes may end those that others have left behind
         log.warning(
-            "%s: saved at step %d and stopped; the same command continues from there", self.signal.name, self.step
+            "%s: saved at step %d and stopped; the same command continues from there", self.stop.name, self.step
         )
         raise SystemExit(AGAIN)
 

@@ -1,7 +1,9 @@
 """How processes find each other, and what is said when they do not."""
 
+import signal
 import socket
 import threading
+import time
 
 import pytest
 import torch
@@ -80,6 +82,67 @@ def test_a_port_that_is_taken_is_said():
     assert "set MASTER_PORT to a free port" in errors[0]
 
 
+@pytest.fixture
+def deaf():
+    """The port of a program that takes connections and says nothing."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        yield s.getsockname()[1]
+
+
+def test_another_program_at_the_port_of_rank_0_ends_the_wait_in_time(deaf):
+    errors, start = [], time.monotonic()
+    join(Place(1, 2, 1, port=deaf), 1, errors)
+    assert time.monotonic() - start < 30
+    assert "rank 0 did not answer at 127.0.0.1:" in errors[0] and "perhaps another program listens there" in errors[0]
+
+
+def test_a_signal_is_heard_while_a_rank_looks_for_the_others(deaf):
+    def stop(number, frame):
+        raise SystemExit(75)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(SystemExit), connected(Place(1, 2, 1, port=deaf), "cpu", 60):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_address_that_nobody_knows_is_named():
+    errors = []
+    join(Place(1, 2, 1, address="no-such-host.invalid", port=free_port()), 20, errors)
+    assert "MASTER_ADDR no-such-host.invalid: no address of this name is known on " in errors[0]
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """Slurm's command, which knows two nodes."""
+    path = tmp_path / "scontrol"
+    path.write_text(
+        "#!/bin/sh\n"
+        "case $2 in hostnames) printf 'no-such-node1\\nno-such-node2\\n' ;;\n"
+        "  node) echo NodeName=$3 Arch=x86_64 NodeAddr=127.0.0.1 NodeHostName=x ;; esac\n"
+    )
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "30012")
+
+
+def test_a_nodes_address_is_slurms_where_its_name_is_known_to_it_alone(scontrol):
+    place = find_place(SRUN | {"SLURM_STEP_NODELIST": "no-such-node[1-2]"})
+    assert place.address == "no-such-node1"
+    assert distributed._resolved(place.address) == "127.0.0.1"
+
+
+def test_nodes_that_slurm_does_not_tell_are_asked_for(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"scontrol does not say which nodes n\[1-2\] are; set MASTER_ADDR"):
+        find_place(SRUN | {"SLURM_STEP_NODELIST": "n[1-2]"})
+
+
 def test_gpus_without_nccl_are_refused_at_once(monkeypatch):
     monkeypatch.setattr(distributed.dist, "is_nccl_available", lambda: False)
     with (
@@ -94,3 +157,17 @@ def test_one_process_is_a_group_by_itself():
         assert (group.rank, group.world) == (0, 1)
     assert Group().gather(3) == [3]
     Group().share_buffers([torch.nn.BatchNorm1d(2)])
+    assert Group().sums([1.0, 2.0]) == [1.0, 2.0]
+
+
+def test_gradients_travel_some_at_a_time_those_of_one_dtype_together(monkeypatch):
+    monkeypatch.setattr(distributed, "_BUCKET", 40)
+    sizes = [4, 4, 4, 30, 1]
+    parameters = [torch.zeros(n, dtype=torch.float64 if n == 1 else torch.float32) for n in sizes]
+    assert [[len(p) for p in bucket] for bucket in distributed._buckets(parameters)] == [[4, 4], [4], [30], [1]]
+
+
+def test_more_values_than_can_be_shared_are_refused():
+    values = {f"v{i}": torch.zeros(()) for i in range(65)}
+    with pytest.raises(UserError, match="tells 65 values of a step; several processes share up to 64"):
+        Group(0, 2).mean_gradients([torch.zeros(1)], values, 1)
