@@ -103,7 +103,9 @@ def _positive(text):
 
 
 def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     args = get_parser().parse_args(argv)
+    args.command = shlex.join(["senet", "enhance", *argv])
     setup_logging()
     scp = next((path for path in args.input if path.endswith(".scp")), None)
     if scp and len(args.input) > 1:
@@ -191,8 +193,7 @@ def report(args, items, enhancer):
     output = Path(args.output)
     names = [item.target.relative_to(output) if item.target != output else output.name for item in items]
     pairs = [(str(name), item.source, item.target) for name, item in zip(names, items, strict=True)]
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    before_after.write(args.report, pairs, enhancer, command)
+    before_after.write(args.report, pairs, enhancer, args.command)
 
 
 if __name__ == "__main__":

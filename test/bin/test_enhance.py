@@ -102,6 +102,7 @@ def test_report_compares_what_was_enhanced(expdir, tmp_path):
     assert run_enhance(expdir, tmp_path / "in", "-o", tmp_path / "out", "--report", page) == 1
     text = page.read_text(encoding="utf-8")
     assert "1 recording," in text and "deep/a.wav</a>" in text and text.count("<audio") == 3
+    assert f"<pre>senet enhance {tmp_path / 'in'} -o {tmp_path / 'out'} --report {page} --model {expdir}</pre>" in text
     assert "broken.wav" not in text and "<dd>lowlatency.LowLatencyNet</dd>" in text
 
 
