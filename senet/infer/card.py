@@ -68,7 +68,7 @@ def _facts(record):
     if latency is None:
         yield "latency", "needs the whole recording: not for live use"
     else:
-        yield "latency", f"{1000 * latency / rate:g} ms ({latency} samples): can run live"
+        yield "latency", f"{1000 * latency / rate:g} ms ({latency} samples)"
     yield "parameters", f"{record['parameters']:,}"
     if record["macs_per_second"] is not None:
         yield (
@@ -89,7 +89,7 @@ def _training(training):
         yield f"- **not finished**: {_words(training['unfinished'])}"
     counts = [f"{training[key]:,} {key}" for key in ("updates", "epochs") if training.get(key) is not None]
     counts += [f"{training['training_seconds'] / 3600:.3g} h"] if training.get("training_seconds") is not None else []
-    counts += [f"seed {training['seed']}"] if training.get("seed") is not None else []
+    counts += [f"seed {training['seed']:d}"] if training.get("seed") is not None else []
     if counts:
         yield f"- {', '.join(counts)}"
     if commit := (training.get("git") or {}).get("commit"):
@@ -133,7 +133,7 @@ def _row(metric):
     over, mark = metric["over_noisy"], ""
     if between := sorted(sign * edge for edge in edges(over)):
         mark = " ▲" if between[0] > 0 else " ▼" if between[-1] < 0 else ""
-    counts = f"{metric['n']}", f"{metric['failed']}"
+    counts = f"{metric['n']:,}", f"{metric['failed']:,}"
     return _words(metric["label"]), mean(metric), interval(metric), mean(over) + mark, interval(over), *counts
 
 

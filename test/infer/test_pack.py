@@ -19,6 +19,7 @@ from senet.bin.pack import main
 from senet.bin.train import get_parser, resolve_options
 from senet.errors import UserError
 from senet.infer import load
+from senet.infer.card import markdown
 from senet.infer.pack import MAX_HEADER, MAX_WEIGHTS, Pack, write
 
 FORMAT_1 = Path(__file__).with_name("format_1.senet")  # written by senet 0.1.0; stays as it is
@@ -324,6 +325,45 @@ EVIL = (
 )
 
 
+def places(value, path=()):
+    """Paths to everything in nested plain values."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(item, (*path, key))
+
+
+def test_no_value_of_a_record_gets_into_the_card_as_it_is(tmp_path):
+    record = json.loads(json.dumps(Pack(FORMAT_1).record))
+    over = {"mean": 1.0, "interval": [0.5, 1.5]}
+    metric = {"name": "m", "label": "M", "lower_is_better": False, "digits": 2, "n": 3, "failed": 0, "over_noisy": over}
+    record["scores"] = {"test": {"n": 3, "metrics": [metric | over]}}
+    record["training"] |= {"data": {"train": {"name": "a", "utterances": 3}}, "written": "2026", "unfinished": "yes"}
+    record["training"] |= {"updates": 3, "epochs": 1, "training_seconds": 1.0, "git": {"commit": "c", "dirty": True}}
+    record["training"] |= {"hardware": {"cpu": "x", "gpus": ["y"]}, "versions": {"torch": "2"}}
+    shown = 0
+    for path in set(places(record)) - {(), ("name",)}:  # a name is refused sooner
+        changed = json.loads(json.dumps(record))
+        inner = changed
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = EVIL
+        try:
+            card = markdown(changed)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+        require_text(card)
+        shown += "alert(1)" in card
+    assert shown > 10
+
+
+def require_text(card):
+    """Nothing in it acts: no character that a terminal obeys, and outside of code no tag, link or heading."""
+    assert all(line.isprintable() for line in card.split("\n"))
+    text = "".join(part for i, part in enumerate(card.replace("```", "\n").split("`")) if i % 2 == 0)
+    assert "<script" not in text and "\n# head" not in card and "](" not in text.replace("\\](", "")
+
+
 def test_what_strangers_write_is_text_in_the_card(tmp_path, capsys):
     def change(record):
         record.update(description=EVIL, licence=EVIL, about=EVIL)
@@ -338,14 +378,16 @@ def test_what_strangers_write_is_text_in_the_card(tmp_path, capsys):
     card = (tmp_path / "card.md").read_text()
     said = capsys.readouterr().out
     assert said.startswith(card)
+    require_text(card)
     assert all(line.isprintable() for line in said.split("\n"))
-    text = "".join(part for i, part in enumerate(card.replace("```", "\n").split("`")) if i % 2 == 0)  # but code
-    assert "<script" not in text and "\n# head" not in card and "](" not in text.replace("\\](", "")
     assert all(line.count(" | ") <= 6 for line in card.split("\n"))
 
 
 @pytest.mark.parametrize("key", ["training", "scores"])
-@pytest.mark.parametrize("value", [{"x": 1}, {"data": 3}, {"data": {"a": {}}}, {"x": {"n": "a", "metrics": 3}}])
+@pytest.mark.parametrize(
+    "value",
+    [{"x": 1}, {"data": {}, "seed": "<b>", "x": 1}, {"data": 3}, {"data": {"a": {}}}, {"x": {"n": "a", "metrics": 3}}],
+)
 def test_a_record_that_cannot_be_shown_is_refused(tmp_path, key, value):
     with pytest.raises(UserError, match="its record cannot be shown"):
         Pack(forged(tmp_path / "a.senet", change_record=lambda r: r.update({key: value}))).card()
