@@ -16,11 +16,13 @@ def get_parser():
         description=__doc__,
         formatter_class=Help,
         allow_abbrev=False,
-        epilog="States: running; starting (reads data, builds the model); waiting (run.sh handed it to a scheduler); "
-        "silent (lives, but has not got on for --silent minutes); finished; stopped (by a signal: the same command "
-        "continues it); failed (by an error); dead (killed without a word: the same command continues it, too). "
-        "'audio' is seconds of audio trained on per second, 'heard' how long ago it last told how far it is, which it "
-        "does about once a minute. All that is needed lies in the folders: they may be of jobs on other machines.",
+        epilog="States: running; starting (reads data, builds the model); waiting (run.sh handed it to a "
+        "scheduler, which has not begun it); silent (lives, but has not got on for --silent minutes); "
+        "finished; stopped (by a signal: the same command continues it); failed (by an error, or refused "
+        "before it began); dead (killed without a word: the same command continues it, too). 'audio' is "
+        "seconds of audio trained on per second, 'heard' how long ago it last told how far it is, which it "
+        "does about once a minute. All that is needed lies in the folders: they may be of jobs on other "
+        "machines.",
     )
     parser.add_argument(
         "expdir",
@@ -64,7 +66,7 @@ def experiments(given):
     from senet.train.status import is_experiment
 
     for path in map(Path, given):
-        if not path.is_dir():
+        if not path.exists():
             raise UserError(f"{path}: no such folder; give experiment folders, such as exp/*")
     found = [Path(path) for path in given] or sorted(Path().glob("exp/*/")) or sorted(Path().glob("egs/*/exp/*/"))
     found = [path for path in found if is_experiment(path)]

@@ -17,6 +17,7 @@ from senet.train.data import open_data, require_shared_memory
 from senet.train.distributed import connected, name_of
 from senet.train.experiment import Experiment
 from senet.train.largest import largest_micro_batch
+from senet.train.status import note_failed
 from senet.train.trainer import Trainer
 from senet.train.updater import Updater
 
@@ -60,11 +61,25 @@ def open_experiment(args, defaults, argv, stack, rank):
     if rank:
         return None, {}
     stack.enter_context(Lock(args.expdir))
-    experiment = Experiment(args.expdir, vars(args), defaults, argv)
-    log_to_file(experiment.expdir / "train.log")
+    there = checkpoint.entries(Path(args.expdir) / "checkpoints")
+    if there:  # if it is another one, it is none of its business
+        experiment = Experiment(args.expdir, vars(args), defaults, argv)
+    handler = log_to_file(Path(args.expdir) / "train.log")
+    stack.push(functools.partial(tell_end, expdir=args.expdir, handler=handler))
+    if not there:
+        experiment = Experiment(args.expdir, vars(args), defaults, argv)
     if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         log.info("Slurm runs this job again, restart %s", os.environ["SLURM_RESTART_COUNT"])
     return experiment, {"macs_per_second": count_macs(args), "threads": torch.get_num_threads()}
+
+
+def tell_end(kind, error, trace, expdir, handler):
+    """What ended it, in train.log and status.json, for those who were not there; the command tells the others."""
+    if isinstance(error, Exception):
+        trace = None if isinstance(error, UserError) else (kind, error, trace)
+        handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (error,), trace))
+        with contextlib.suppress(UserError, OSError):  # a disk that is full may be what ended it
+            note_failed(expdir, error)
 
 
 def build_trainer(args, device, group, experiment, facts):
@@ -204,3 +219,4 @@ def log_to_file(path):
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.getLogger().handlers[0].formatter)
     logging.getLogger().addHandler(handler)
+    return handler

@@ -6,6 +6,7 @@ not change hangs, and a file that says "running" without a living process is tha
 """
 
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -28,7 +29,8 @@ _ERROR = re.compile(
     r"error: |.* (ERROR|CRITICAL): |\w[\w.]*(Error|Exception|Interrupt)\b(:|$)|slurmstepd: error"
     r"|.*\b(Killed|Bus error|Segmentation fault)\b"
 )
-_ENDED = re.compile(r"# Ended \((?!code 0\))")  # by the job's runner
+_ENDED = re.compile(r"# Ended \((?!code 0\))|# Refused: ")  # by the job's runner, or by the scheduler
+_OVER = re.compile(r"# (Ended|Finished) ")
 _BEFORE_TEXT = re.compile(r"^\S+ \(\S+\) \w+: ")  # time and place of a log line
 _JOB = "SLURM_JOB_ID", "JOB_ID"
 
@@ -81,8 +83,19 @@ class Status:
         elif isinstance(error, SystemExit | KeyboardInterrupt):
             self._write("stopped")
         else:
-            text = str(error).strip() or type(error).__name__
-            self._write("failed", error=text.splitlines()[0])
+            self._write("failed", error=_in_a_line(error))
+
+
+def _in_a_line(error):
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def note_failed(expdir, error):
+    """Of a training that ended by ``error``, perhaps before it told anything. One that was finished is so still."""
+    path = Path(expdir) / "status.json"
+    said = _read_json(path)
+    if said.get("state") != "finished":
+        write_json(path, said | {"state": "failed", "seconds_left": None, "error": _in_a_line(error)})
 
 
 def note_finished(expdir):
@@ -111,9 +124,9 @@ def read(expdir, silent_after=600.0):
     Returns:
         dict: ``experiment``, ``state``; what status.json says; ``heard``, seconds since it changed; ``error``, the last
         one of the training or in logdir/train.log. What is not known is None. States:
-            running; starting: it reads data, builds the model; silent: it lives and does not get on;
-            waiting: run.sh has handed it to a scheduler or is about to start it;
-            finished; stopped by a signal, to be continued; failed by an error; dead: killed without a word.
+            running; starting: its job has begun, it reads data, builds the model; silent: it lives and does not get on;
+            waiting: run.sh has handed it to a scheduler, which has not begun it;
+            finished; stopped by a signal, to be continued; failed by an error, or refused; dead: killed without a word.
     """
     expdir = Path(expdir)
     said, heard = _read_json(expdir / "status.json"), _age(expdir / "status.json")
@@ -129,7 +142,7 @@ def read(expdir, silent_after=600.0):
         state = "starting" if not ours else "running" if heard < silent_after else "silent"
         known |= {k: holder[k] for k in ("host", "pid")}
     elif _driver_lives(expdir):
-        state = "waiting"
+        state = "starting" if _job_began(expdir / "logdir" / "train.log") else "waiting"
     elif state in (None, "running"):
         state = "dead" if holder or state else _without_status(expdir)
     if said.get("step") is None:
@@ -137,7 +150,7 @@ def read(expdir, silent_after=600.0):
     if state not in ("running", "silent"):
         known |= {"seconds_left": 0 if state == "finished" else None}
     known["error"] = known["error"] or _last_error(expdir / "logdir" / "train.log", known["started"])
-    if not said and state == "stopped" and known["error"]:
+    if state == "stopped" and ((not said and known["error"]) or _start_failed(expdir)):
         state = "failed"  # before the training began
     return {"experiment": str(expdir), **known, "state": state, "heard": heard}
 
@@ -184,6 +197,18 @@ def _driver_lives(expdir):
         return False
 
 
+def _job_began(log):
+    """Whether its runner has written into the log since the job was submitted, or was put back into the queue."""
+    lines = _last_lines(log)
+    return bool(lines) and not _OVER.match(lines[-1])
+
+
+def _start_failed(expdir):
+    """Whether run.sh saw the last attempt fail, after the training told something, if it ever did."""
+    record, said = expdir / ".stages" / "train.json", _age(expdir / "status.json")
+    return bool(_read_json(record).get("failed")) and (said is None or _age(record) <= said)
+
+
 def _without_status(expdir):
     """Of a folder in which no training was seen: a model without parameters has one checkpoint, of step 0."""
     done = _read_json(expdir / ".stages" / "train.json").get("state") == "done"
@@ -200,17 +225,24 @@ def _of_checkpoints(expdir):
 
 def _last_error(path, started):
     """The last line of a log that tells an error; None where there is none, or it is of an earlier training."""
+    lines = _last_lines(path, started)
+    for kind in (_ERROR, _ENDED):
+        for k in range(len(lines) - 1, -1, -1):
+            if kind.match(lines[k]):
+                text = _BEFORE_TEXT.sub("", lines[k]).removeprefix("error: ").removeprefix("# Refused: ").strip()
+                rest = itertools.takewhile(lambda line: line[:1].isspace(), lines[k + 1 :])  # such as differences
+                return _in_a_line("\n".join([text, *rest])) if text.endswith(":") else text
+    return None
+
+
+def _last_lines(path, since=None):
+    """Of a log; none where there is none, or nothing came ``since``."""
     try:
         with open(path, "rb") as f:
             status = os.fstat(f.fileno())
-            if started and status.st_mtime < started:
-                return None
+            if since and status.st_mtime < since:
+                return []
             f.seek(max(0, status.st_size - TAIL))
-            lines = f.read().decode("utf-8", "replace").splitlines()
+            return f.read().decode("utf-8", "replace").splitlines()
     except OSError:
-        return None
-    for kind in (_ERROR, _ENDED):
-        for line in reversed(lines):
-            if kind.match(line):
-                return _BEFORE_TEXT.sub("", line).removeprefix("error: ").strip()
-    return None
+        return []

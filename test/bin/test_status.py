@@ -103,3 +103,10 @@ def test_long_logs_are_read_at_their_end_only(tmp_path, capsys):
         f.write("\nerror: the end\n")
     status.main([str(tmp_path / "x")])
     assert capsys.readouterr().out.splitlines()[-1].strip() == "the end"
+
+
+def test_a_file_among_the_folders_is_passed_over(tmp_path, capsys):
+    experiment(tmp_path / "x")
+    (tmp_path / "report.html").write_text("")
+    status.main([str(path) for path in sorted(tmp_path.iterdir())])
+    assert len(capsys.readouterr().out.splitlines()) == 2

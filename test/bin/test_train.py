@@ -20,7 +20,7 @@ from senet.dsp.stft import STFT
 from senet.errors import UserError
 from senet.infer.load import load_model
 from senet.lock import Lock
-from senet.train import build, session
+from senet.train import build, session, status
 from senet.train.distributed import Group, Place
 from senet.train.launch import launch
 
@@ -467,6 +467,27 @@ def test_a_longer_training_goes_on_and_its_schedule_is_told(small_set, tmp_path)
     )
     with pytest.raises(UserError, match=r"other settings:\n  scheduler_conf.T_max: 2 there, 3 now"):
         run(tmp_path / "exp", small_set, *cosine[:-1], "3", "--max_epoch", "3")
+
+
+def test_what_ended_a_training_is_in_its_log_and_status(small_set, tmp_path):
+    words = ["--optim_conf.lr", "1e30", "--grad_clip", "0"]
+    with pytest.raises(UserError, match="is nan at step") as ended:
+        run(tmp_path / "exp", small_set, *words)
+    assert f"ERROR: {ended.value}\n" in (tmp_path / "exp" / "train.log").read_text()
+    found = status.read(tmp_path / "exp")
+    assert found["state"] == "failed" and found["error"] == str(ended.value)
+    with pytest.raises(UserError, match="has no class 'Nosuch'") as ended:
+        run(tmp_path / "other", small_set, "--optim", "Nosuch")
+    found = status.read(tmp_path / "other")
+    assert found["state"] == "failed" and found["error"] == " ".join(str(ended.value).split())
+
+
+def test_a_refusal_of_other_settings_leaves_the_experiment_as_it_is(small_set, tmp_path):
+    run(tmp_path / "exp", small_set)
+    before = {p: p.read_bytes() for p in (tmp_path / "exp").rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "exp", small_set, "--optim_conf.lr", "0.5")
+    assert {p: p.read_bytes() for p in (tmp_path / "exp").rglob("*") if p.is_file()} == before
 
 
 def test_a_schedule_that_ends_before_the_training_is_refused(small_set, tmp_path):

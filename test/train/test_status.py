@@ -199,3 +199,33 @@ class TestReading:
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / "index.json").write_text("[")
         assert "damaged" in status.read(tmp_path)["error"]
+
+    def test_what_a_scheduler_refuses_has_failed_with_its_reason(self, tmp_path):
+        (tmp_path / "logdir").mkdir()
+        (tmp_path / "logdir" / "train.log").write_text(
+            "# Refused: sbatch: error: invalid partition\n#   the call was: x\n"
+        )
+        write_json(tmp_path / ".stages" / "train.json", {"state": "begun", "owner": None, "failed": True})
+        found = status.read(tmp_path)
+        assert (found["state"], found["error"]) == ("failed", "sbatch: error: invalid partition")
+        note(tmp_path, state="stopped", started=None)  # and went on since, without run.sh
+        os.utime(tmp_path / ".stages" / "train.json", (time.time() - 10,) * 2)
+        assert status.read(tmp_path)["state"] == "stopped"
+
+    def test_a_job_that_has_begun_starts_and_does_not_wait(self, tmp_path):
+        start = open("/proc/self/stat").read().rpartition(")")[2].split()[19]  # noqa: SIM115
+        record = {"state": "begun", "owner": f"{os.getpid()} {os.uname().nodename} {start}"}
+        write_json(tmp_path / ".stages" / "train.json", record)
+        (tmp_path / "logdir").mkdir()
+        log = tmp_path / "logdir" / "train.log"
+        log.write_text("# Running on node1\n# python -m senet.bin.train\n")
+        assert status.read(tmp_path)["state"] == "starting"
+        log.write_text("# Running on node1\n# Finished at now with status 75\n")  # and is in the queue again
+        assert status.read(tmp_path)["state"] == "waiting"
+
+    def test_a_refusal_of_many_lines_is_told_with_what_differs(self, tmp_path):
+        (tmp_path / "logdir").mkdir()
+        (tmp_path / "logdir" / "train.log").write_text(
+            "error: x: other settings:\n  lr: 1 there, 2 now\nGive it\n# Ended (code 1)\n"
+        )
+        assert status.read(tmp_path)["error"] == "x: other settings: lr: 1 there, 2 now"
