@@ -135,19 +135,23 @@ def running_mean(x: Tensor, dim: int) -> Tensor:
         return x.cumsum(dim) / torch.arange(1, frames + 1, device=x.device).view(-1, *trailing)
     # A stream may be long: single precision would stop counting.
     before = memory.recall(lambda: x.new_zeros(x.narrow(dim, 0, 1).shape, dtype=torch.double))
-    total = before + x.cumsum(dim, dtype=torch.double)
+    total = before + (x.cumsum(dim, dtype=torch.double) if frames > 1 else x)
     memory.keep(total.narrow(dim, frames - 1, 1))
     return (total / memory.counts(frames, x.device).view(-1, *trailing)).to(x.dtype)
 
 
 def recur(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """Output (B, T, units) of an LSTM, batch first, over ``x`` (B, T, inputs); in a stream, of one direction."""
+    """Output (B, T, units) of an LSTM, batch first, over ``x`` (B, T, inputs); in a stream, of one layer forward."""
     memory = current()
     if memory is None:
         return lstm(x)[0]
-    size = (lstm.num_layers, x.shape[0], lstm.hidden_size)
+    size = (1, x.shape[0], lstm.hidden_size)
     state = tuple(memory.recall(lambda: x.new_zeros(size)) for _ in range(2))
-    x, state = lstm(x, state)
+    if x.shape[1] == 1:  # oneDNN's LSTM would sort the weights anew for each call, which takes 8 times as long
+        state = tuple(s[None] for s in torch.lstm_cell(x[:, 0], [s[0] for s in state], *lstm.all_weights[0]))
+        x = state[0].transpose(0, 1)
+    else:
+        x, state = lstm(x, state)
     for value in state:  # zeros until the first frame
         memory.keep(value if memory.valid is None else value * memory.valid[-1])
     return x

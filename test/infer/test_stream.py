@@ -13,7 +13,7 @@ from senet.infer.stream import FrameStep, Stream
 from senet.layers.norms import CAUSAL
 
 LOW, GAG, CNU, NU = "lowlatency.LowLatencyNet", "gagnet.GaGNet", "cnunet.CNUNet", "cnunet.NUNet"
-SEGAN = {"channels": [4] * 5, "window": 1024}
+SEGAN = {"channels": [8] * 5, "window": 512}
 STREAMING = [
     (LOW, {"causal": True}),
     (LOW, {"causal": True, "inputs": "magnitude", "mask": "mag", "level": "cumulative", "dilations": []}),
@@ -35,9 +35,10 @@ STREAMING = [
             "win_length": 319,
         },
     ),
-    *((CNU, {"norm": kind}) for kind in CAUSAL),
+    (CNU, {"norm": "cumulative"}),
+    (CNU, {"norm": "batch", "attention_frames": 7}),
     (CNU, {"norm": "cumulative", "attention": "all", "arithmetic": "real", "augmented": False, "window": "hann"}),
-    (NU, {"norm": "cumulative"}),
+    (NU, {"norm": "instance_running"}),
     (NU, {"norm": "frame", "attention_frames": 5, "tls": False, "hop_length": 128}),
     ("classical.LogMMSE", {}),
     *(("segan.SEGAN", SEGAN | {"overlap": overlap}) for overlap in ("none", "hann", "triangular")),
@@ -78,11 +79,11 @@ def model(request):
 
 @pytest.mark.parametrize("size", [1, 7, 160, 4096])
 def test_chunks_of_any_size_give_what_the_whole_recording_gives(model, size):
-    x = noise(2, 1500 if size == 1 else 6011)
+    x = noise(2, 901 if size == 1 else 3601)
     torch.testing.assert_close(run(Stream(model, 2), x, size), model(x), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 99, 100, 159, 160, 161, 257, 400, 1024, 1537])
+@pytest.mark.parametrize("length", [1, 2, 3, 100, 159, 160, 257, 512, 1537])
 def test_a_stream_of_any_length_ends_as_the_recording_does(model, length):
     x = noise(1, length)
     live = Stream(model)
@@ -96,34 +97,36 @@ def test_nothing_in_gives_nothing_out(model):
 
 
 def test_latency_is_kept_and_tight(model):
-    """In double precision, as what the ends of windows let through is little."""
+    """In double precision, as little gets through the ends of a window."""
     model = copy.deepcopy(model).double()
-    x = noise(1, 4000 + 2 * model.latency).double()
-    ends = []
-    for n in range(x.shape[1] - 1500, x.shape[1] - 1500 + max(160, getattr(model, "window", 0)), 1):
-        if len(ends) > 40 and n % 16:
-            continue
-        changed = x.clone()
-        changed[:, n] += 1e3
-        ends.append(n - (model(x) - model(changed))[0].abs().gt(1e-13).nonzero()[0].item())
-    assert max(ends) == model.latency
+    if hasattr(model, "stft"):
+        frame = 40 + 2 * model.lookahead
+        last = frame * model.stft.hop_length - model.stft.before + model.stft.last  # sample of this frame
+    else:
+        last = model.window - 1  # of the first, whose beginning is not faded in
+    ends = torch.arange(last - 3, last + 4)
+    x = noise(1, last + 600).double()
+    changed = x + 1e6 * torch.nn.functional.one_hot(ends, x.shape[1])
+    difference = (model(changed) - model(x)).abs() > 1e-12
+    waited = ends - difference.int().argmax(1)  # from the first sample that changes
+    assert waited.max() == model.latency == waited[3]
 
 
 def test_streams_of_one_model_know_nothing_of_each_other(model):
-    x, y = noise(2, 3000), noise(1, 3000, seed=1)
+    x, y = noise(2, 2000), noise(1, 2000, seed=1)
     live, other = Stream(model, 2), Stream(model)
     outputs = []
-    for i in range(0, 3000, 77):
-        outputs.append((live.step(x[:, i : i + 77]), other.step(y[:, i : i + 77])))
-        model(y[:, : i + 1])  # a whole recording in between
+    for i in range(0, 2000, 333):
+        outputs.append((live.step(x[:, i : i + 333]), other.step(y[:, i : i + 333])))
+        model(y[:, :500])  # a whole recording in between
     outputs.append((live.flush(), other.flush()))
     for given, expected in zip(zip(*outputs, strict=True), (x, y), strict=True):
         torch.testing.assert_close(torch.cat(given, 1), model(expected), atol=1e-5, rtol=0)
 
 
 def test_a_stream_that_is_reset_begins_anew(model):
-    x, live = noise(1, 3000), Stream(model)
-    live.step(noise(1, 2000, seed=1))
+    x, live = noise(1, 2000), Stream(model)
+    live.step(noise(1, 1500, seed=1))
     live.reset()
     torch.testing.assert_close(run(live, x, 700), model(x), atol=1e-5, rtol=0)
 
@@ -133,7 +136,7 @@ def test_a_step_from_frame_to_frame_gives_the_recordings_frames(model):
         with pytest.raises(UserError, match="windows of samples"):
             FrameStep(model)
         return
-    spec = model.analysis(noise(2, 4000))
+    spec = model.analysis(noise(2, 2500))
     step = FrameStep(model)
     state, outputs = step.initial_state(channels=2), []
     for frame in spec.unbind(2):
