@@ -64,6 +64,8 @@ class Resampler:
 
     def step(self, x):
         """float32 (N, C) -> (M, C): what is settled by now."""
+        if not len(x):  # soxr would take it for the end
+            return np.zeros((0, self.channels), np.float32)
         self.taken += len(x)
         y = x if self._stream is None else self._stream.resample_chunk(np.ascontiguousarray(x))
         self.given += len(y)
@@ -71,12 +73,11 @@ class Resampler:
 
     def flush(self):
         """The rest, after the last block."""
-        if self._stream is None:
-            return np.zeros((0, self.channels), np.float32)
         missing = resampled_length(self.taken, *self.rates) - self.given
-        if not self.taken:
-            return np.zeros((missing, self.channels), np.float32)
-        y = self._stream.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)[:missing]
+        y = np.zeros((0, self.channels), np.float32)
+        if self._stream is not None and self.taken:
+            y = self._stream.resample_chunk(y, last=True)[:missing]
+        self.given += missing
         return np.concatenate([y, np.zeros((missing - len(y), self.channels), np.float32)])
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from senet.dsp.resample import resample, resample_part, resampled_length
+from senet.dsp.resample import Resampler, resample, resample_part, resampled_length
 
 RATES = [(48000, 16000), (44100, 16000), (22050, 16000), (11025, 16000), (8000, 16000), (16000, 48000)]
 
@@ -64,3 +64,13 @@ def test_a_part_is_that_of_the_whole_and_little_more_of_it_is_read(rate_in, rate
         np.testing.assert_allclose(part, whole[start : start + length], atol=1e-6)
     if (rate_in, rate_out) != (44056, 16000):  # few samples of these two rates are in line
         assert max(asked) < 1.2 * rate_in
+
+
+@pytest.mark.parametrize(("rate_in", "rate_out"), [(44100, 16000), (16000, 44100), (8000, 16000), (16000, 16000)])
+@pytest.mark.parametrize("n", [0, 1, 2, 10, 1000, 30000])
+def test_blocks_give_the_samples_of_the_whole(rate_in, rate_out, n):
+    x = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+    resampler = Resampler(rate_in, rate_out, 2)
+    blocks = [x[:0], x[: n // 3], x[:0], x[n // 3 : n // 2], x[n // 2 :], x[:0]]
+    y = np.concatenate([*map(resampler.step, blocks), resampler.flush()])
+    assert np.array_equal(y, resample(x, rate_in, rate_out))

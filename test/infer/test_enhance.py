@@ -10,7 +10,7 @@ from senet.infer.load import load_model
 
 
 class Halve(torch.nn.Module):
-    sample_rate = 16000
+    sample_rate, causal, latency = 16000, False, None
 
     def forward(self, noisy):
         assert noisy.dtype == torch.float32 and noisy.ndim == 2
@@ -68,3 +68,103 @@ def test_output_that_is_not_finite_is_refused():
 
     with pytest.raises(UserError, match="the model's output for it is not finite"):
         enhance(Broken(), tone(16000), 16000)
+
+
+class TestSignals:
+    def test_torch_in_torch_out(self):
+        x = torch.randn(4000, 2)
+        y = Enhancer(Halve()).enhance(x, 16000)
+        assert isinstance(y, torch.Tensor) and y.device == x.device and y.dtype == torch.float32
+        torch.testing.assert_close(y, x / 2)
+
+    def test_mix_is_in_line_with_the_input_at_its_own_rate(self):
+        x = tone(48000, hertz=15000)  # which a model at 16 kHz removes
+        y = Enhancer(Halve()).enhance(x, 48000, mix=0.8)
+        middle = slice(len(x) // 4, -len(x) // 4)
+        assert np.abs(y - 0.2 * x)[middle].max() < 1e-3
+        assert np.array_equal(Enhancer(Halve()).enhance(x, 48000, mix=0), x)
+
+    @pytest.mark.parametrize(
+        ("x", "rate", "mix", "message"),
+        [
+            (np.zeros(10, np.int16), 16000, 1, "is of int16, expected floats in .*: divide 16-bit integers by 32768"),
+            ([0.0, 1.0], 16000, 1, "is of list, expected floats"),
+            (
+                np.zeros((2, 2, 2)),
+                16000,
+                1,
+                r"has the shape \(2, 2, 2\), expected \(samples,\) or \(samples, channels\)",
+            ),
+            (np.zeros((5, 0)), 16000, 1, "has no channels"),
+            (np.zeros(5), 0, 1, "its sample rate is 0 Hz"),
+            (np.zeros(5), 16000.5, 1, "its sample rate is 16000.5 Hz"),
+            (np.zeros(5), 16000, 1.1, "mix is 1.1, expected 0 .* to 1"),
+        ],
+    )
+    def test_refusals(self, x, rate, mix, message):
+        with pytest.raises(UserError, match=message):
+            Enhancer(Halve()).enhance(x, rate, mix)
+
+
+class TestLong:
+    """What is longer than a window: here of 6 s, in blocks of any size."""
+
+    @pytest.fixture
+    def causal(self, expdir):
+        enhancer = load_model(expdir)
+        assert enhancer.causal
+        enhancer.window = 6.0
+        return enhancer
+
+    @pytest.fixture
+    def offline(self):
+        return Enhancer(Halve(), window=6.0)
+
+    @pytest.mark.parametrize("kind", ["causal", "offline"])
+    @pytest.mark.parametrize("rate", [16000, 22050])
+    @pytest.mark.parametrize("channels", [None, 2])
+    def test_is_what_the_model_gives_for_the_whole(self, request, kind, rate, channels):
+        enhancer = request.getfixturevalue(kind)
+        shape = 8 * rate if channels is None else (8 * rate, channels)
+        x = 0.1 * np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        whole = Enhancer(enhancer.model, window=60.0).enhance(x, rate, mix=0.9)
+        assert np.abs(enhancer.enhance(x, rate, mix=0.9) - whole).max() < 1e-5
+        for size in (997, rate):
+            parts = list(enhancer.blocks((x[i : i + size] for i in range(0, len(x), size)), rate, mix=0.9))
+            assert len(parts) > 1
+            y = np.concatenate(parts)
+            assert y.shape == x.shape and y.dtype == np.float32
+            assert np.abs(y - whole).max() < 1e-5
+
+    @pytest.mark.parametrize("kind", ["causal", "offline"])
+    @pytest.mark.parametrize("rate", [16000, 44100])
+    @pytest.mark.parametrize("n", [1, 2, 10, 1000])
+    def test_short_signals_in_blocks(self, request, kind, rate, n):
+        enhancer = request.getfixturevalue(kind)
+        x = 0.1 * np.random.default_rng(0).standard_normal((n, 1)).astype(np.float32)
+        y = np.concatenate(list(enhancer.blocks(np.array_split(x, min(n, 3)), rate)))
+        assert y.shape == x.shape
+        assert np.abs(y - enhancer.enhance(x, rate)).max() < 1e-5
+
+    def test_bad_blocks_are_refused(self, offline):
+        with pytest.raises(UserError, match="has no samples"):
+            list(offline.blocks([], 16000))
+        with pytest.raises(UserError, match="holds NaN or infinite"):
+            list(offline.blocks([np.zeros(10), np.full(10, np.nan)], 16000))
+
+    def test_a_stream_at_another_rate(self, causal, offline):
+        x = torch.from_numpy(tone(48000, 1.0))[None]
+        stream = causal.stream(48000)
+        y = torch.cat([*(stream.step(part) for part in x.split(500, 1)), stream.flush()], 1)
+        assert y.shape == x.shape
+        expected = Enhancer(causal.model).enhance(x[0], 48000)
+        assert (y[0] - expected).abs().max() < 1e-5
+        with pytest.raises(UserError, match="needs the whole recording"):
+            offline.stream()
+
+
+def test_what_it_says_of_its_model(expdir):
+    enhancer = load_model(expdir)
+    model = enhancer.model
+    assert (enhancer.sample_rate, enhancer.causal, enhancer.latency) == (16000, True, model.latency)
+    assert enhancer.device == torch.device("cpu")
