@@ -103,7 +103,7 @@ class Adversarial:
         self.l1_remove_epoch = l1_remove_epoch
         self.discriminator = _discriminator(discriminator, discriminator_conf).to(next(model.parameters()).device)
         self.weights = Weights(model, ema_decay)
-        update |= {"networks": [model, self.discriminator], "precision": precision}
+        update |= {"networks": self.networks, "precision": precision}
         self.updater = Updater(model.parameters(), **update)
         update["optim_conf"] = (update.get("optim_conf") or {}) | (discriminator_optim_conf or {})
         update["option"] = "objective_conf.discriminator_optim"
@@ -117,6 +117,14 @@ class Adversarial:
     @property
     def lr(self):
         return self.updater.lr
+
+    @property
+    def updaters(self):
+        return [self.updater, self.discriminator_updater]
+
+    @property
+    def networks(self):
+        return [self.model, self.discriminator]
 
     def step(self, batch):
         if batch["ids"]:

@@ -12,7 +12,6 @@ from senet.models import measure
 from senet.train.experiment import available_cores
 from senet.train.options import objective_class
 from senet.train.precision import set_precision
-from senet.train.updater import Updater
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +120,10 @@ def try_step(args, objective):
 
 def begin(objective):
     """Make the gradients and the optimisers' states, as the first update does."""
-    for updater in vars(objective).values():
-        if isinstance(updater, Updater):
-            for parameter in updater.parameters:
-                parameter.grad = torch.empty_like(parameter)
-            updater.optimizer.step()
+    for updater in objective.updaters:
+        for parameter in updater.parameters:
+            parameter.grad = torch.empty_like(parameter)
+        updater.optimizer.step()
 
 
 def tensor_bytes(value):

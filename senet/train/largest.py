@@ -6,7 +6,7 @@ import logging
 import torch
 
 from senet.train.distributed import Group
-from senet.train.updater import Updater, forget, is_out_of_memory
+from senet.train.updater import forget, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,9 @@ def largest_micro_batch(objective, heaviest, most):
     Raises:
         torch.OutOfMemoryError, RuntimeError: not even one fits.
     """
-    updaters = [value for value in vars(objective).values() if isinstance(value, Updater)]
-    settings = [(updater, updater.micro_batch, updater.oom, updater.group) for updater in updaters]
+    settings = [(updater, updater.micro_batch, updater.oom, updater.group) for updater in objective.updaters]
     state, seed = copy.deepcopy(objective.state_dict()), torch.initial_seed()
-    for updater in updaters:
+    for updater in objective.updaters:
         updater.micro_batch, updater.oom, updater.group = None, "stop", Group()
     try:
         fitting, failing, tried = 0, most + 1, most

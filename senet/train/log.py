@@ -76,8 +76,11 @@ class Silent:
 
     lines = 0
 
+    @property
+    def status(self):
+        return self
+
     def __enter__(self):
-        self.status = self
         return self
 
     def __exit__(self, *exc):

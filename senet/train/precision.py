@@ -38,6 +38,11 @@ def rounding(function, device, precision):
     return rounded
 
 
+class Overflow(FloatingPointError):
+    """A gradient in fp16 is not finite at this scale, perhaps at a smaller one. There may be as many in a row as there
+    are halvings to a scale of 1."""
+
+
 class Scaler:
     """The factor of losses in fp16, whose gradients are otherwise too small for 16 bits.
 
@@ -50,20 +55,24 @@ class Scaler:
     def __init__(self):
         self.scale, self.good = self.START, 0
 
-    def passed(self, finite):
-        """After each update, whether its gradient was finite.
+    def passed(self, norm, of=""):
+        """For each update the norm of its gradient.
 
+        Args:
+            of: as for ``Updater.step``.
         Raises:
-            FloatingPointError: that does not come from the scale, as it is 1.
+            Overflow: it is not finite; FloatingPointError: that does not come from the scale, as it is 1.
         """
-        if finite:
+        if torch.isfinite(norm):
             self.good += 1
             if self.good == self.GROWTH:
                 self.scale, self.good = 2 * self.scale, 0
             return
+        problem = f"{of}gradient norm is not finite, with a loss scale of {self.scale:g}"
         if self.scale <= 1:
-            raise FloatingPointError("gradient norm is not finite, with a loss scale of 1")
+            raise FloatingPointError(problem)
         self.scale, self.good = self.scale / 2, 0
+        raise Overflow(problem)
 
     def state_dict(self):
         return {"scale": self.scale, "good": self.good}

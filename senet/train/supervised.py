@@ -7,6 +7,7 @@ An objective is what the trainer drives. It owns the optimisers and offers
         are means over all utterances;
     end_epoch(valid): after each epoch's validation, with its means;
     lr: the learning rate to show;
+    updaters, networks: lists of its ``Updater`` and of what they move, the model first;
     passes: how many independently drawn batches, joined in one, a step takes (``senet.data.dataset``);
     state_dict() / load_state_dict(): plain values and tensors; the entry "model" is what enhancement loads.
 Other ways of training (adversarial, ...) are other classes with these; the trainer knows none by name.
@@ -51,6 +52,14 @@ class Supervised:
     @property
     def lr(self):
         return self.updater.lr
+
+    @property
+    def updaters(self):
+        return [self.updater]
+
+    @property
+    def networks(self):
+        return [self.model]
 
     def step(self, batch):
         self.model.train()

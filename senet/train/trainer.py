@@ -17,6 +17,7 @@ from senet.errors import UserError
 from senet.signals import AGAIN, STOPPING, on_stop
 from senet.train.distributed import Group
 from senet.train.log import Mean, Silent, TrainLog, clock
+from senet.train.precision import Overflow
 from senet.train.speed import Speed
 from senet.train.status import note_finished
 from senet.train.trouble import explained
@@ -45,7 +46,8 @@ class Trainer:
         keep_last: checkpoints to keep of those at multiples of ``save_every`` (of those at the ends of epochs where
             that is 0), besides the last two. Their steps do not depend on interruptions.
         max_nonfinite: stop at so many batches in a row without a finite loss and gradient; those before it are skipped,
-            and named in the log. 1: at the first.
+            and named in the log. 1: at the first. Those by which fp16 finds its scale are skipped, counted and named as
+            well, and no reason to stop: ``senet.train.precision.Scaler`` has one.
         oom: out of memory in validation: ``retry`` with half of a batch at a time, from there on, or ``stop``.
         seed: of dropout and the like.
         num_workers: processes that read batches.
@@ -160,7 +162,8 @@ class Trainer:
     def _train_step(self, batch):
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # no random state to save: the step is enough
         finished = self._to_device(batch, self.train)
-        buffers = self._buffers() if self.max_nonfinite > 1 else ()
+        may_skip = self.max_nonfinite > 1 or any(updater.scaler for updater in self.objective.updaters)
+        buffers = self._buffers() if may_skip else ()
         counts = finished.get("skipped", 0), batch["lengths"].sum().item()
         self.group.note = lambda: (*self._signals(), *counts)
         try:
@@ -257,25 +260,27 @@ class Trainer:
 
     def _skip(self, problem, ids, buffers):
         """Go on without this batch, unless there were too many of the kind."""
-        self.nonfinite, self.nonfinite_row = self.nonfinite + 1, self.nonfinite_row + 1
+        overflow = isinstance(problem, Overflow)
+        self.nonfinite, self.nonfinite_row = self.nonfinite + 1, self.nonfinite_row + (not overflow)
         record = {"event": "nonfinite", "step": self.step + 1, "epoch": self.epoch + 1, "problem": str(problem)}
         self.log.write(record | {"ids": ids})
-        if self.nonfinite_row >= self.max_nonfinite:
+        if not overflow and self.nonfinite_row >= self.max_nonfinite:
             raise self._not_finite("", problem, ids, self.nonfinite_row) from None
         for module, name, value in buffers:
             if getattr(module, name).shape == value.shape:
                 getattr(module, name).copy_(value)  # an average of the weights holds on to this tensor
             else:
                 setattr(module, name, value)
-        log.error(
+        log.log(
+            logging.WARNING if overflow else logging.ERROR,
             "%s at step %d, epoch %d: NOT LEARNED FROM (%d in a row, %d of them in all); the batch is %s",
             problem, self.step + 1, self.epoch + 1, self.nonfinite_row, self.nonfinite, " ".join(ids),
         )  # fmt: skip
 
     def _buffers(self):
         """(module, name, copy) of all buffers: running statistics of a batch that is not learned from are not kept."""
-        networks = [value for value in vars(self.objective).values() if isinstance(value, torch.nn.Module)]
-        found = [(module, name) for network in networks for module in network.modules() for name in module._buffers]
+        modules = [module for network in self.objective.networks for module in network.modules()]
+        found = [(module, name) for module in modules for name in module._buffers]
         values = ((module, name, getattr(module, name)) for module, name in dict.fromkeys(found))
         return [(module, name, value.clone()) for module, name, value in values if value is not None]
 

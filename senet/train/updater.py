@@ -37,8 +37,9 @@ class Updater:
         grad_clip: largest norm of the gradient; 0 leaves it as it is.
         option: what the configuration calls ``optim``, for messages.
         networks: what a step runs: of these the buffers are part of the state that a step starts from.
-        micro_batch: items that are computed at a time; None: all. It shrinks by halves where memory does not suffice.
-        oom: ``retry`` an update with half the micro-batch when memory is full, or ``stop``.
+        micro_batch: items that are computed at a time; None: all. It shrinks by halves where memory does not suffice,
+            and what it came to is part of the state, until another number is given here.
+        oom: ``retry`` an update with half the micro-batch when memory is full, and half of that, or ``stop``.
         precision: of ``senet.train.precision``; fp16 scales the loss.
         group: the processes that share each batch; None: this one alone.
     """
@@ -66,7 +67,7 @@ class Updater:
         if micro_batch is not None and micro_batch < 1:
             raise UserError(f"micro_batch: {micro_batch}, expected at least 1, or null")
         self.parameters, self.networks, self.group = list(parameters), networks, group or Group()
-        self.micro_batch, self.oom = micro_batch, oom
+        self.micro_batch, self.asked, self.oom = micro_batch, micro_batch, oom
         self.scaler = Scaler() if precision == "fp16" else None
         fused = _fused(optim, optim_conf or {}, self.parameters)
         self.optimizer = config.build("train.optim", optim, optim_conf, option=option, params=self.parameters, **fused)
@@ -96,7 +97,8 @@ class Updater:
             {name: scalar tensor}: ``loss`` and the others, means over the whole batch (on a process whose share was
             empty the loss alone), and ``grad_norm`` before clipping.
         Raises:
-            FloatingPointError: loss or gradient is not finite; the parameters are as they were.
+            FloatingPointError: loss or gradient is not finite; the parameters are as they were. ``Overflow`` where that
+                may come from the scale of fp16.
             torch.OutOfMemoryError: even for one item; or ``oom`` is "stop".
         """
         seed = torch.initial_seed()
@@ -112,10 +114,7 @@ class Updater:
         _require_finite(f"{of}loss", values["loss"])
         if self.scaler:
             values["loss_scale"] = torch.tensor(self.scaler.scale)
-            finite = bool(torch.isfinite(norm))
-            self.scaler.passed(finite)
-            if not finite:
-                return values
+            self.scaler.passed(norm, of)
         _require_finite(f"{of}gradient norm", norm)
         self._update()
         return values | {"grad_norm": norm}
@@ -133,6 +132,7 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "updates": self.updates,
+            "micro_batch": {"asked": self.asked, "found": self.micro_batch},
             **({"scaler": self.scaler.state_dict()} if self.scaler else {}),
         }
 
@@ -146,6 +146,9 @@ class Updater:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         self.updates = state["updates"]
+        micro_batch = state.get("micro_batch", {"asked": -1})  # an earlier version did not keep it
+        if self.asked == micro_batch["asked"]:
+            self.micro_batch = micro_batch["found"]
         if self.scaler and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
         # torch warns of a schedule that moves before the first update, and looks for one in this process only. Training
@@ -184,13 +187,11 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         rows, first, means = len(batch["ids"]), batch.get("first", 0), {}
         total = rows if weights is None else weights.sum()
-        parts, divided = (
-            -(-rows // min(rows, self.micro_batch or rows)) if rows else 0,
-            self.group.world > 1 or self.micro_batch,
-        )
+        size = self.micro_batch or max(rows, 1)
+        parts = -(-rows // size)
         for k in range(parts):
             part = part_of(rows, k, parts)
-            if divided:
+            if self.group.world > 1 or self.micro_batch:
                 torch.manual_seed(_seed(seed, 1 + first + part.start))
             loss, values = compute(rows_of(batch, part))
             portion = (part.stop - part.start if weights is None else weights[part].sum()) / total

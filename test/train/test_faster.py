@@ -1,15 +1,17 @@
 """Precision, compilation and recomputation: what they change, and what they leave."""
 
+import contextlib
+
 import pytest
 import torch
 from test_parts import BATCH, gradient, of
-from test_trainer import assert_equal
+from test_trainer import assert_equal, last_state, records, trainer
 from toys import WINDOW, ToyBatches, adversarial, supervised
 
 from senet.losses.spectral import CompressedSpectrum
 from senet.losses.waveform import SISDR
 from senet.train import faster, updater
-from senet.train.precision import Scaler, set_precision
+from senet.train.precision import Overflow, Scaler, set_precision
 
 SIXTEEN = ["bf16", "fp16"]
 
@@ -49,9 +51,12 @@ def test_losses_and_complex_numbers_are_of_32_bits(precision):
 @pytest.mark.parametrize("precision", SIXTEEN)
 def test_an_adversarial_training_has_scores_of_32_bits(precision):
     objective = adversarial(precision=precision)
-    for _ in range(3):
-        values = objective.step(ToyBatches([4], length=WINDOW)[0, 0])
-    assert all(v.dtype == torch.float32 and torch.isfinite(v) for v in values.values())
+    for _ in range(20):
+        with contextlib.suppress(Overflow):
+            values = objective.step(ToyBatches([4], length=WINDOW)[0, 0])
+    assert objective.updater.updates > 0 and all(
+        v.dtype == torch.float32 and torch.isfinite(v) for v in values.values()
+    )
     assert ("d_loss_scale" in values) == (precision == "fp16")
 
 
@@ -77,21 +82,46 @@ def test_an_overflow_halves_the_scale_and_leaves_the_update_out():
     objective, batch = supervised(precision="fp16"), ToyBatches([4])[0, 0]
     overflowing(objective, Scaler.START / 4)
     before = [p.detach().clone() for p in objective.model.parameters()]
-    scales = []
-    for k in range(3):
-        scales.append(objective.step(batch)["loss_scale"].item() / Scaler.START)
-        same = all(torch.equal(p, q) for p, q in zip(objective.model.parameters(), before, strict=True))
-        assert same == (k < 2)
-    assert scales == [1, 0.5, 0.25] and objective.updater.updates == 1
+    for scale in ("65536", "32768"):
+        with pytest.raises(Overflow, match=f"^gradient norm is not finite, with a loss scale of {scale}$"):
+            objective.step(batch)
+        assert all(torch.equal(p, q) for p, q in zip(objective.model.parameters(), before, strict=True))
+    assert objective.step(batch)["loss_scale"] == Scaler.START / 4 and objective.updater.updates == 1
+
+
+def test_updates_that_fp16_leaves_out_are_counted_and_named_and_leave_no_trace(tmp_path, caplog):
+    """As if these batches had not been: neither running statistics nor the average of the weights, nor a mean know."""
+
+    def objective(**options):
+        made = supervised(ema_decay=0.5, grad_clip=0.0, **options)
+        made.model.inner[2].p = 0.0  # what dropout draws depends on the step
+        return made
+
+    found = objective(precision="fp16")
+    overflowing(found, Scaler.START / 4)
+    trainer(tmp_path / "fp16", found, max_epoch=1, log_every=5).fit()
+    assert [r["ids"][0] for r in records(tmp_path / "fp16", "nonfinite")] == ["e0b0u0", "e0b1u0"]
+    assert "with a loss scale of 65536 at step 1, epoch 1: NOT LEARNED FROM (0 in a row, 1 of them" in caplog.text
+    state = last_state(tmp_path / "fp16")
+    assert state["updates"] == 3 and state["trainer"]["nonfinite"] == 2
+    assert state["model"]["inner.1.num_batches_tracked"] == 3 and found.weights.updates == 3
+    other, norms = objective(precision="fp16"), []
+    other.updater.scaler.scale = Scaler.START / 4
+    for i in range(2, 5):
+        norms.append(other.step(ToyBatches([4] * 5)[0, i])["grad_norm"].item())
+    assert_equal(other.state_dict()["model"], state["model"])
+    assert records(tmp_path / "fp16", "train")[0]["grad_norm"] == pytest.approx(sum(norms) / 3)
 
 
 def test_a_gradient_that_is_not_finite_at_scale_1_is_an_error():
     objective = supervised(precision="fp16")
     objective.updater.scaler.scale = 2.0
     overflowing(objective, 0)
-    objective.step(ToyBatches([4])[0, 0])
-    with pytest.raises(FloatingPointError, match="not finite, with a loss scale of 1"):
+    with pytest.raises(Overflow):
         objective.step(ToyBatches([4])[0, 0])
+    with pytest.raises(FloatingPointError, match="not finite, with a loss scale of 1$") as error:
+        objective.step(ToyBatches([4])[0, 0])
+    assert error.type is FloatingPointError
 
 
 def test_the_scale_grows_again_and_is_in_the_checkpoint(monkeypatch):

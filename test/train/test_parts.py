@@ -160,6 +160,23 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_update_from_the_sa
     assert [t.partition(":")[0] for t in told] == [f"out of memory with {n} items at a time" for n in (8, 4)]
 
 
+def test_a_training_that_goes_on_knows_what_there_is_room_for(caplog):
+    """Until another number is asked for."""
+    batch = ToyBatches([8])[0, 0]
+    before = small(2, micro_batch=7)
+    before.step(batch)
+    assert before.updater.micro_batch == 2
+    for asked, expected in ((7, 2), (3, 3), (None, None)):
+        after = small(2, micro_batch=asked)
+        after.load_state_dict(before.state_dict())
+        assert after.updater.micro_batch == expected
+    earlier = before.state_dict()
+    del earlier["micro_batch"]
+    after = small(2, micro_batch=7)
+    after.load_state_dict(earlier)
+    assert after.updater.micro_batch == 7
+
+
 def test_only_the_network_that_had_no_room_repeats_its_update():
     objective = adversarial(batches=1)
     inner, sizes = objective.model.network, []
