@@ -143,6 +143,8 @@ def enhance_files(args):
     if args.report:
         files.require_report(args.report, items)
     todo = files.remaining(items, args.overwrite, args.resume)
+    if len(todo) < len(items):
+        logging.info("%d of %d results are there and kept", len(items) - len(todo), len(items))
     needs = files.needs(todo, args.subtype)
     if args.dry_run:
         return files.tell(needs, len(items) - len(todo))

@@ -300,7 +300,7 @@ def facts(record):
     if hardware := record.get("hardware"):
         threads = f"{record['threads']} threads on " if "threads" in record else ""
         cpu = f"{threads}{hardware.get('cores', '?')} cores of {hardware.get('cpu', '?')}"
-        yield "hardware", ", ".join([*hardware.get("gpus", []), cpu])
+        yield "hardware", ", ".join([*(hardware.get("gpus") or []), cpu])
     if "training_seconds" in record:
         counts = [f"{record[name]} {name}" for name in ("updates", "epochs") if name in record]
         spent = ", ".join([f"{record['training_seconds'] / 3600:.2f} h", *counts])

@@ -1,8 +1,10 @@
 """senet.bin.enhance: files, folders, and the wav.scp of a test set."""
 
+import io
 import json
 import logging
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -123,6 +125,8 @@ class TestRefusals:
             (["empty", "-o", "out"], "empty: holds no audio"),
             (["a.wav", "--job", "1/2", "-o", "out"], "are for an .scp"),
             (["a.wav", "b.scp", "-o", "out"], "b.scp: an .scp is enhanced alone"),
+            (["b.scp", "--resume", "-o", "out"], "--resume is for files and folders"),
+            (["a.wav", "-o", "b.wav"], "'b.wav' is there already; --overwrite makes it again"),
             (["a.wav", "-o", "c.wav", "--report", "./c.wav"], "--report ./c.wav: is a folder or one of the recordings"),
             (["a.wav", "-o", "-", "--report", "a.html"], "--report a.html: compares files, and '-' is none"),
         ],
@@ -287,3 +291,120 @@ class TestScp:
 def _log(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(enhance, "setup_logging", lambda: None)  # it would take caplog's handler away
+
+
+SINE = (1.6 * np.sin(np.arange(8000) / 5)).astype(np.float32)
+
+
+class TestResults:
+    """What becomes of the enhanced signal: the network here gives a sine of amplitude 1.6."""
+
+    @pytest.fixture(autouse=True)
+    def loud(self, tmp_path, monkeypatch):
+        def forward(self, noisy):
+            return torch.from_numpy(SINE)[None, : noisy.shape[1]]
+
+        monkeypatch.setattr("senet.models.lowlatency.LowLatencyNet.forward", forward)
+        soundfile.write(tmp_path / "a.wav", noise(8000), 16000, "PCM_24")
+
+    def enhanced(self, expdir, tmp_path, *words, name="b.wav"):
+        assert run_enhance(expdir, tmp_path / "a.wav", "-o", tmp_path / name, "--overwrite", *words) == 0
+        return soundfile.read(tmp_path / name)[0], soundfile.info(tmp_path / name).subtype
+
+    def test_peaks(self, expdir, tmp_path, caplog):
+        y, subtype = self.enhanced(expdir, tmp_path)
+        assert subtype == "PCM_24" and np.abs(y - SINE.clip(-1, 1)).max() < 1e-6
+        y, subtype = self.enhanced(expdir, tmp_path, "--subtype", "FLOAT")
+        assert subtype == "FLOAT" and np.abs(y - SINE).max() < 1e-6
+        y, subtype = self.enhanced(expdir, tmp_path, "--peak", "scale", name="b.flac")
+        assert subtype == "PCM_24" and np.abs(y - SINE * (1 - 2**-15) / np.abs(SINE).max()).max() < 1e-6
+        caplog.clear()
+        assert run_enhance(expdir, tmp_path / "a.wav", "-o", tmp_path / "c.wav", "--peak", "error") == 1
+        assert "a.wav: its peak would be 1.600, beyond 1; nothing is written" in caplog.text
+        assert not (tmp_path / "c.wav").exists()
+
+    def test_level_of_the_input(self, expdir, tmp_path):
+        y, _ = self.enhanced(expdir, tmp_path, "--keep_level")
+        x = soundfile.read(tmp_path / "a.wav")[0]
+        assert np.sqrt((y**2).mean()) == pytest.approx(np.sqrt((x**2).mean()), rel=1e-4)
+
+    def test_mix(self, expdir, tmp_path):
+        y, _ = self.enhanced(expdir, tmp_path, "--mix", "0.25")
+        expected = 0.25 * SINE + 0.75 * soundfile.read(tmp_path / "a.wav")[0]
+        assert np.abs(y - expected).max() < 1e-6
+
+
+def test_a_recording_of_any_length_in_blocks(expdir, tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(9 * 22050, 2), 22050)
+    for window, name in ((5.5, "blocks.flac"), (60, "whole.flac")):
+        assert run_enhance(expdir, tmp_path / "a.flac", "-o", tmp_path / name, "--window", window) == 0
+    blocks, whole = (soundfile.read(tmp_path / name)[0] for name in ("blocks.flac", "whole.flac"))
+    assert blocks.shape == whole.shape == (9 * 22050, 2)
+    assert np.abs(blocks - whole).max() <= 1.01 / 32768
+
+
+def test_pipes(expdir, tmp_path, monkeypatch, capsysbinary):
+    soundfile.write(tmp_path / "a.wav", noise(8000, 2), 44100)
+    run_enhance(expdir, tmp_path / "a.wav", "-o", tmp_path / "b.wav")
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[40:44] = b"\xff" * 4  # not known, as ffmpeg writes it
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+    assert run_enhance(expdir, "-", "-o", "-") == 0
+    (tmp_path / "c.wav").write_bytes(capsysbinary.readouterr().out)
+    expected, found = read(str(tmp_path / "b.wav"))[0], read(str(tmp_path / "c.wav"))[0]
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 1.01 / 32768
+
+
+def test_several_processes_give_the_same_files(expdir, tmp_path, caplog):
+    for i in range(5):
+        soundfile.write(tmp_path / f"{i}.wav", noise(2000 + 300 * i, seed=i), 16000)
+    inputs = sorted(tmp_path.glob("*.wav"))
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "one", "--num_threads", 1) == 0
+    inputs[2].write_bytes(b"")
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "two", "--nj", 2) == 1
+    assert "2.wav: the file is empty" in caplog.text and "enhanced 4 of 5" in caplog.text
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert two == {path: data for path, data in one.items() if path.name != "2.wav"}
+
+
+def test_a_run_that_was_stopped_goes_on(expdir, tmp_path, caplog):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", noise(2000), 16000)
+    inputs = sorted(tmp_path.glob("*.wav"))
+    assert run_enhance(expdir, *inputs[:2], "-o", tmp_path / "out") == 0
+    before = (tmp_path / "out" / "a.wav").stat()
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "out") == 1  # there already: refused
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "out", "--resume") == 0
+    assert (tmp_path / "out" / "a.wav").stat() == before
+    assert "enhanced 1 of 1 files" in caplog.text and (tmp_path / "out" / "c.wav").exists()
+
+
+def test_full_disk_ends_the_run_with_one_message(expdir, tmp_path, monkeypatch, capsys):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", noise(2000), 16000)
+    before, calls = files(tmp_path), []
+
+    def full(path, *_):
+        calls.append(path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("senet.data.wav.header", full)
+    assert run_enhance(expdir, *sorted(tmp_path.glob("*.wav")), "-o", tmp_path / "out") == 1
+    assert "out/a.wav: cannot write: No space left on device" in capsys.readouterr().err
+    assert len(calls) == 1 and files(tmp_path) == before
+
+
+def test_dry_run_touches_nothing(expdir, tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", noise(16000), 16000)
+    assert run_enhance(expdir, tmp_path / "a.wav", "-o", tmp_path / "out", "--dry_run") == 0
+    assert "a.wav: 1.0 s, 16000 Hz, 1 channels" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_report(expdir, tmp_path):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", noise(8000), 16000)
+    inputs = sorted(tmp_path.glob("*.wav"))
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "out", "--report", tmp_path / "page.html") == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "a.wav" in page and "b.wav" in page
