@@ -81,15 +81,16 @@ class Stream(Dataset):
         """Batches in an epoch."""
         return self._orders[0].num_batches(epoch)
 
-    def batch_bytes(self):
-        """Of a full batch of the longest items as the loader hands it over; 0 where such an item cannot be read."""
+    def batch_bytes(self, world=1):
+        """Of the largest share that one of ``world`` processes has of a full batch of the longest items, as the loader
+        hands it over; 0 where such an item cannot be read."""
         longest = int(np.argmax(self.items.num_samples))
         try:
             item = self.items.read(longest, self._rng(0, longest, 0))
         except AudioError:
             return 0
         return sum(v.nbytes for v in self.items.collate([item]).values()) * sum(
-            o.capacity(self.items.num_samples[longest]) for o in self._orders
+            -(-o.capacity(self.items.num_samples[longest]) // world) for o in self._orders
         )
 
     def heaviest(self, n):

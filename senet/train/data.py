@@ -95,18 +95,24 @@ def plan_settings(folder):
     return {} if settings.get("policy") == "pairs" else settings
 
 
-def require_shared_memory(args, *streams):
-    """Refuse more or larger batches in the hands of reading processes than fit: these would die of a bus error."""
+def require_shared_memory(args, group, *streams):
+    """Refuse more or larger batches in the hands of reading processes than fit: these would die of a bus error.
+
+    Of the processes that train on this machine each has readers, which read its share of a batch.
+    """
     if not args.num_workers or not SHARED_MEMORY.is_dir():
         return
     found = os.statvfs(SHARED_MEMORY)
-    free, batch = found.f_bavail * found.f_frsize, max(stream.batch_bytes() for stream in streams)
+    here = group.hosts.count(group.hosts[group.rank])
+    free = found.f_bavail * found.f_frsize // here
+    batch = max(stream.batch_bytes(group.world) for stream in streams)
     needed = (args.num_workers * PREFETCHED + 1) * batch
     if needed > free:
         fitting = max(0, (free // batch - 1) // PREFETCHED)
+        each = f" for each of {here} processes" if here > 1 else ""
         raise UserError(
             f"--num_workers {args.num_workers}: their batches, of up to {batch / 1e6:.0f} MB each, may take "
-            f"{needed / 1e6:.0f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB free of "
+            f"{needed / 1e6:.0f} MB of shared memory, and {SHARED_MEMORY} has {free / 1e6:.0f} MB free{each} of "
             f"{found.f_blocks * found.f_frsize / 1e6:.0f} MB. Use --num_workers {fitting}, a smaller batch_size or "
             "crop_seconds, or give it more (docker run --shm-size 8g)"
         )

@@ -19,7 +19,6 @@ from senet.train.experiment import Experiment
 from senet.train.largest import largest_micro_batch
 from senet.train.status import note_failed
 from senet.train.trainer import Trainer
-from senet.train.updater import Updater
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +93,11 @@ def build_trainer(args, device, group, experiment, facts):
         return None
     objective = build_objective(args, model, device, group)
     train, valid = open_data(args, model, objective.passes)
-    require_shared_memory(args, train, valid)
+    require_shared_memory(args, group, train, valid)
     require_schedule(args, train.num_batches())
     if not args.batch_seconds and args.batch_size < group.world:
         raise UserError(f"--batch_size {args.batch_size}: {group.world} processes share each batch; use at least that")
-    if args.micro_batch == "auto":
+    if args.micro_batch == "auto" and not checkpoint.entries(Path(args.expdir) / "checkpoints"):  # which know it
         fit_micro_batch(args, objective, train, device, -(-args.batch_size // group.world))
     trainer = Trainer(
         objective,
@@ -140,9 +139,8 @@ def fit_micro_batch(args, objective, train, device, most):
         return train.finish({k: v.to(device) if torch.is_tensor(v) else v for k, v in batch})
 
     found = largest_micro_batch(objective, heaviest, most)
-    for updater in vars(objective).values():
-        if found < most and isinstance(updater, Updater):
-            updater.micro_batch = found
+    for updater in objective.updaters:
+        updater.micro_batch = found if found < most else None
 
 
 def keep_untrained(args, model):
@@ -216,7 +214,8 @@ def write_progress(experiment, trainer):
 
 
 def log_to_file(path):
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.getLogger().handlers[0].formatter)
+    handler, shown = logging.FileHandler(path, encoding="utf-8"), logging.getLogger().handlers[0]
+    handler.setLevel(shown.level)
+    handler.setFormatter(shown.formatter)
     logging.getLogger().addHandler(handler)
     return handler

@@ -1,5 +1,6 @@
 """The train command, from options to an experiment."""
 
+import argparse
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from senet.errors import UserError
 from senet.infer.load import load_model
 from senet.lock import Lock
 from senet.train import build, session, status
+from senet.train.data import require_shared_memory
 from senet.train.distributed import Group, Place
 from senet.train.launch import launch
 
@@ -447,6 +449,24 @@ def test_the_readers_that_fit_are_named(small_set, tmp_path, monkeypatch, worker
         run(tmp_path / "exp", small_set, "--num_workers", "3")
 
 
+def test_each_process_of_a_machine_has_readers_of_its_share(monkeypatch):
+    class Small:
+        f_bavail, f_blocks, f_frsize = 100, 250, 1
+
+    class Stream:
+        def batch_bytes(self, world):
+            return 20 // world
+
+    monkeypatch.setattr(os, "statvfs", lambda path: Small)
+    args = argparse.Namespace(num_workers=2)
+    for hosts in (["a"], ["a", "a"], ["a", "b"]):  # 5 x 20, 2 x 5 x 10, 5 x 10
+        require_shared_memory(args, Group(0, len(hosts), hosts), Stream(), Stream())
+    args.num_workers = 3
+    require_shared_memory(args, Group(0, 2, ["a", "b"]), Stream())
+    with pytest.raises(UserError, match="MB free for each of 2 processes of 0 MB. Use --num_workers 2,"):
+        require_shared_memory(args, Group(0, 2, ["a", "a"]), Stream())
+
+
 def test_more_gpus_than_there_are_are_refused(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
@@ -534,6 +554,12 @@ def test_the_whole_batch_is_computed_at_once_where_it_fits(small_set, tmp_path):
     assert "memory suffices for 2 items at a time: all of a batch" in (tmp_path / "auto" / "train.log").read_text()
 
 
+def test_a_micro_batch_that_was_found_is_not_looked_for_again(small_set, tmp_path):
+    for steps in ("2", "4"):
+        run(tmp_path / "exp", small_set, "--max_steps", steps, "--micro_batch", "auto")
+    assert (tmp_path / "exp" / "train.log").read_text().count("memory suffices for 2 items") == 1
+
+
 def test_precision_and_batches_by_length_are_options(small_set, tmp_path):
     words = ["--precision", "bf16", "--batch_seconds", "6", "--checkpointing", "--micro_batch", "1", "--max_steps", "2"]
     assert all(value > 0 for value in run(tmp_path / "exp", small_set, *words))
@@ -560,8 +586,10 @@ def test_two_processes_train_what_one_does(small_set, tmp_path, capfd):
     assert [e["loss"] for e in events] == pytest.approx(alone, rel=1e-4)
     record = json.loads((tmp_path / "two" / "record.json").read_text())
     assert record["processes"] == 2 and len(record["hosts"]) == 2 and record["updates"] == 6
-    said = capfd.readouterr().err
+    said, written = capfd.readouterr().err, (tmp_path / "two" / "train.log").read_text()
     assert said.count("epoch 2/2 3/3") == 1 + 1 and "rank 0 of 2 on " in said  # each training's, once
+    assert written.count("epoch 2/2 3/3") == written.count("finished after") == 1
+    assert not [line for line in written.splitlines() if "INFO" in line and "[rank 1 on" in line]
 
 
 @pytest.mark.parametrize("how", [["-m", "senet.bin.train"], ["command.py", "train"]])

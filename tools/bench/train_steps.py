@@ -13,6 +13,7 @@ the largest resident set of the process. A row of a Markdown table goes to stdou
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import sys
@@ -26,6 +27,7 @@ from senet.errors import UserError
 from senet.train.build import build_model, build_objective, choose_device, set_threads
 from senet.train.data import open_data
 from senet.train.distributed import Group
+from senet.train.precision import Overflow
 
 WARM_UP = 3  # steps
 HELD = 4  # batches
@@ -63,7 +65,10 @@ def measure(args, objective, batches, device, steps):
         torch.cuda.reset_peak_memory_stats()
     for step, batch in zip(range(steps), loader, strict=False):
         torch.manual_seed(step)
-        values = objective.step(batch)
+        try:
+            values = objective.step(batch)
+        except Overflow:  # fp16 looks for its scale
+            values = {"loss": math.nan}
         losses.append(float(values["loss"]))  # waits for the device
         clock.append(time.perf_counter())
         audio += batch["lengths"].sum().item() / objective.model.sample_rate

@@ -19,6 +19,7 @@ what a configuration cuts out of them.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from train_steps import build, peak_memory
 from senet import config
 from senet.bin import train
 from senet.errors import UserError
+from senet.train.precision import Overflow
 
 MODES = ["fp32", "tf32", "bf16", "bf16+compile"]
 COLUMNS = ["steps/s", "audio s/s", "peak MiB", "busy", "waiting", "first", "last"]
@@ -102,7 +104,10 @@ def measure(words, steps):
         nonlocal audio
         batch = next(loader)
         torch.manual_seed(len(losses))
-        losses.append(objective.step(batch)["loss"])
+        try:
+            losses.append(objective.step(batch)["loss"])
+        except Overflow:  # fp16 looks for its scale
+            losses.append(math.nan)
         audio += batch["lengths"].sum().item() / objective.model.sample_rate
 
     def run(count):
@@ -123,8 +128,8 @@ def measure(words, steps):
         "peak MiB": peak_memory(device),
         "busy": busy,
         "waiting": waiting,
-        "first": statistics.mean(losses[:5]),
-        "last": statistics.mean(losses[-5:]),
+        "first": statistics.mean([loss for loss in losses if loss == loss][:5]),
+        "last": statistics.mean([loss for loss in losses if loss == loss][-5:]),
         "batch_size": args.batch_size,
         "micro_batch": objective.updater.micro_batch,
         "parameters": sum(p.numel() for p in objective.model.parameters()),
