@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from senet.dsp.resample import Resampler, resample
 from senet.errors import UserError
-from senet.infer.long import Windows
+from senet.infer.long import Windows, by_channels
 from senet.infer.stream import Stream
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
@@ -67,7 +67,8 @@ class Enhancer:
             UserError: ``x`` is empty, not finite, or not of that kind, or what the model made of it is not finite.
         """
         if isinstance(x, Tensor):
-            y = self.enhance(x.detach().cpu().numpy(), sample_rate, mix)
+            values = x.detach().float() if x.is_floating_point() else x  # NumPy has no bfloat16
+            y = self.enhance(values.cpu().numpy(), sample_rate, mix)
             return torch.from_numpy(y).to(x.device)
         x = _checked(x)
         _require(sample_rate, mix)
@@ -81,7 +82,9 @@ class Enhancer:
         enhanced = noisy
         if len(noisy):  # otherwise a sample or two at a higher rate
             batch = _rows(noisy.reshape(len(noisy), -1)).to(self.device)
-            enhanced = self._run(self.model, batch).reshape(noisy.shape)
+            enhanced = self._run(by_channels, self.model, batch, round(self.window * self.sample_rate)).reshape(
+                noisy.shape
+            )
         back = resample(enhanced, self.sample_rate, sample_rate)[: len(x)]
         missing = [(0, len(x) - len(back))] + [(0, 0)] * (x.ndim - 1)
         return _mixed(x, np.pad(back, missing), mix)
@@ -103,7 +106,9 @@ class Enhancer:
         for block in blocks:
             block = _checked(block)
             if stream is None:
-                stream, dry = self._long(sample_rate, block.size // max(len(block), 1)), block[:0]
+                stream, dry = self._long(sample_rate, 1 if block.ndim == 1 else block.shape[1]), block[:0]
+            if block.shape[1:] != dry.shape[1:]:
+                raise UserError(f"a block of shape {block.shape} follows others of {('N', *dry.shape[1:])}")
             dry = np.concatenate([dry, block])
             y = self._run(stream.step, _rows(block if block.ndim == 2 else block[:, None]))
             if len(y):

@@ -18,6 +18,11 @@ from senet.errors import UserError
 CONTEXT_SECONDS, FADE_SECONDS = 1.0, 0.5
 
 
+def by_channels(model: nn.Module, x: Tensor, most: int) -> Tensor:
+    """``model(x)`` of (C, N), as many channels at a time as have ``most`` samples together, but at least one."""
+    return torch.cat([model(part) for part in x.split(max(1, most // max(1, x.shape[1])))])
+
+
 class Windows:
     """One signal that comes in blocks, enhanced window by window.
 
@@ -73,4 +78,4 @@ class Windows:
 
     def _enhance(self, noisy):
         device = next(self.model.parameters(), noisy).device
-        return self.model(noisy.to(device)).cpu()
+        return by_channels(self.model, noisy.to(device), self.length).cpu()

@@ -76,6 +76,8 @@ class TestSignals:
         y = Enhancer(Halve()).enhance(x, 16000)
         assert isinstance(y, torch.Tensor) and y.device == x.device and y.dtype == torch.float32
         torch.testing.assert_close(y, x / 2)
+        y = Enhancer(Halve()).enhance(torch.ones(4000, dtype=torch.bfloat16), 16000)
+        assert (y == 0.5).all()
 
     def test_mix_is_in_line_with_the_input_at_its_own_rate(self):
         x = tone(48000, hertz=15000)  # which a model at 16 kHz removes
@@ -96,6 +98,7 @@ class TestSignals:
                 r"has the shape \(2, 2, 2\), expected \(samples,\) or \(samples, channels\)",
             ),
             (np.zeros((5, 0)), 16000, 1, "has no channels"),
+            (torch.zeros(5, dtype=torch.int16), 16000, 1, "is of int16"),
             (np.zeros(5), 0, 1, "its sample rate is 0 Hz"),
             (np.zeros(5), 16000.5, 1, "its sample rate is 16000.5 Hz"),
             (np.zeros(5), 16000, 1.1, "mix is 1.1, expected 0 .* to 1"),
@@ -142,7 +145,7 @@ class TestLong:
     def test_short_signals_in_blocks(self, request, kind, rate, n):
         enhancer = request.getfixturevalue(kind)
         x = 0.1 * np.random.default_rng(0).standard_normal((n, 1)).astype(np.float32)
-        y = np.concatenate(list(enhancer.blocks(np.array_split(x, min(n, 3)), rate)))
+        y = np.concatenate(list(enhancer.blocks([x[:0], *np.array_split(x, min(n, 3))], rate)))
         assert y.shape == x.shape
         assert np.abs(y - enhancer.enhance(x, rate)).max() < 1e-5
 
@@ -151,6 +154,8 @@ class TestLong:
             list(offline.blocks([], 16000))
         with pytest.raises(UserError, match="holds NaN or infinite"):
             list(offline.blocks([np.zeros(10), np.full(10, np.nan)], 16000))
+        with pytest.raises(UserError, match="a block of shape .* follows others of"):
+            list(offline.blocks([np.zeros((10, 2)), np.zeros((10, 3))], 16000))
 
     def test_a_stream_at_another_rate(self, causal, offline):
         x = torch.from_numpy(tone(48000, 1.0))[None]
@@ -168,3 +173,17 @@ def test_what_it_says_of_its_model(expdir):
     model = enhancer.model
     assert (enhancer.sample_rate, enhancer.causal, enhancer.latency) == (16000, True, model.latency)
     assert enhancer.device == torch.device("cpu")
+
+
+def test_memory_is_that_of_one_channel_of_a_window():
+    class Sizes(Halve):
+        most = 0
+
+        def forward(self, noisy):
+            self.most = max(self.most, noisy.numel())
+            return noisy / 2
+
+    for seconds, channels in ((1, 8), (5, 8), (9, 3), (6, 2)):
+        model, x = Sizes(), np.ones((16000 * seconds, channels), np.float32)
+        assert np.array_equal(Enhancer(model, window=6.0).enhance(x, 16000), x / 2)
+        assert model.most <= 6 * 16000
