@@ -174,7 +174,7 @@ def test_with_a_damaged_last_checkpoint_the_one_before_leads_to_the_same_end(und
     assert records(tmp_path) == records(undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_saves_within_the_step_and_says_so(tmp_path, caplog, number):
     objective = supervised()
     _signal_after(objective, "step", 3, number)
