@@ -180,6 +180,7 @@ def _write_onnx(step, inputs, dynamic, outputs, path, info):
     from senet.infer.export_real import RealNumbers
 
     program = _program(RealNumbers(step), inputs, dynamic)
+    logging.info("%s: translating %d operations", path.name, len(program.graph.nodes))
     with _quiet():
         exported = torch.onnx.export(
             program,
@@ -332,11 +333,14 @@ def noisy_speech(length, rate, channels, seed):
 
 def _quantise(which, folder, rate, info):
     """Write ``<file>.int8.onnx`` and say what it brought; removed again, with a warning, where it brought nothing."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     source, target = folder / file_name(which, "onnx"), folder / file_name(which, "onnx", ".int8")
+    model = onnx.load(source)
+    del model.graph.value_info[:]  # shapes, of which those of weights that are transposed would be wrong
     with _quiet():
-        quantize_dynamic(source, target, op_types_to_quantize=QUANTISED, weight_type=QuantType.QInt8)
+        quantize_dynamic(model, target, op_types_to_quantize=QUANTISED, weight_type=QuantType.QInt8)
     x = noisy_speech(round(SECONDS * rate), rate, 1, seed=9)
     plain, small = (_runner(which, path, info) for path in (source, target))
     expected, found = plain(x), small(x)

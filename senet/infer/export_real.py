@@ -195,12 +195,17 @@ class _Pairs(TorchFunctionMode):
         return Pair(*F.conv1d(wave[:, None], kernel, stride=hop_length).chunk(2, 1))
 
     def _rfft(self, frames, n=None, dim=-1):
-        x = frames.movedim(dim, -1)
-        parts = F.linear(x, self.matrices[f"analysis_{x.shape[-1] if n is None else n}"]).movedim(-1, dim)
-        return Pair(*parts.chunk(2, dim))
+        size = frames.shape[dim] if n is None else n
+        return Pair(*_transformed(self.matrices[f"analysis_{size}"], frames, dim).chunk(2, dim))
 
     def _irfft(self, spec, n, dim=-1):
-        parts = torch.cat([spec.real, spec.imag], dim)
-        if parts.ndim == 3 and dim == 1:  # a convolution, which int8 quantisation leaves alone
-            return F.conv1d(parts, self.matrices[f"synthesis_{n}"][:, :, None])
-        return F.linear(parts.movedim(dim, -1), self.matrices[f"synthesis_{n}"]).movedim(-1, dim)
+        return _transformed(self.matrices[f"synthesis_{n}"], torch.cat([spec.real, spec.imag], dim), dim)
+
+
+def _transformed(matrix, x, dim):
+    """The product of ``matrix`` and (B, N, T) or (B, N) over N: a convolution, which int8 quantisation leaves alone."""
+    if x.ndim == 2 and dim in (1, -1):
+        return F.conv1d(x[:, :, None], matrix[:, :, None])[:, :, 0]
+    if x.ndim == 3 and dim == 1:
+        return F.conv1d(x, matrix[:, :, None])
+    raise NotImplementedError(f"a Fourier transform over dimension {dim} of {x.ndim} has no rule in {__name__}")

@@ -53,9 +53,7 @@ if __name__ == "__main__":
 
     x, rate = soundfile.read(paths[0], dtype="float32", always_2d=True)
     if rate != info["sample_rate"] or not len(x):
-        sys.exit(
-            f"{paths[0]}: {len(x)} samples at {rate} Hz; the model wants {info['sample_rate']} Hz: resample it first"
-        )
+        sys.exit(f"{paths[0]}: {len(x)} samples at {rate} Hz; expected {info['sample_rate']} Hz: resample first")
     session, x = load(here / info[part]["file"]), np.ascontiguousarray(x.T)
     y = stream(session, x, info["stream"]) if part == "stream" else offline(session, x)
     soundfile.write(paths[1], y.T, rate)
