@@ -185,6 +185,27 @@ def load(folder, which="last", map_location="cpu"):
     )
 
 
+def load_file(path, map_location="cpu"):
+    """The state in one file, wherever it lies; an index beside it that lists it knows whether it is damaged."""
+    path = Path(path)
+    if any(e["file"] == path.name for e in entries(path.parent)):
+        return load(path.parent, path.name, map_location)
+    try:
+        return _unpickle(path, path.read_bytes(), map_location)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def digest_of(tensors):
+    """Hexadecimal SHA-256 of {name: tensor}, names and values."""
+    import torch
+
+    h = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        h.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
+
 def load_mean(folder, which, count, entry="model", map_location="cpu"):
     """The mean of a dict of tensors over several checkpoints.
 

@@ -1,5 +1,7 @@
 """Train a model: stage 4 of every recipe; run again, it continues where it was."""
 
+import atexit
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ def main(argv=None):
     dry_run = vars(args).pop("dry_run")
 
     setup_logging()
+    atexit.register(gc.freeze)  # or it looks through all of torch for cycles, seconds where others compute as well
     with on_stop(nothing_saved):
         return start(args, parser, argv, dry_run)
 
@@ -41,12 +44,18 @@ def start(args, parser, argv, dry_run):
     if args.ngpu > 1 and place.world == 1:
         return launch([sys.executable, "-m", "senet.bin.train", *argv], args.ngpu)
     if place.world == 1:
-        return session.train(args, defaults, argv, place, device)
+        return session.train(args, defaults, argv, place, device, initial_weights)
     try:
-        status = run(lambda _: session.train(args, defaults, argv, place, device))
+        status = run(lambda _: session.train(args, defaults, argv, place, device, initial_weights))
     except SystemExit as stop:
         status = stop.code
     return leave(status)
+
+
+def initial_weights(path):
+    from senet.infer.load import read_weights
+
+    return read_weights(path)
 
 
 def nothing_saved(number):
@@ -68,6 +77,11 @@ def resolve_options(args, parser):
         value = getattr(args, name)
         if value is not None and not value >= least:
             raise UserError(f"--{name} {value}: expected at least {least}")
+    begun = Path(args.expdir, "checkpoints", "index.json").exists()
+    if args.init_from and not begun and not Path(args.init_from).exists():
+        raise UserError(
+            f"--init_from {args.init_from}: nothing is there; give an experiment, a pack or a checkpoint's file"
+        )
     if args.num_workers is None:
         args.num_workers = 4 if args.ngpu else 0
     defaults = {name: parser.get_default(name) for name in vars(args)}

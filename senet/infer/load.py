@@ -67,6 +67,18 @@ def model_options(path):
     return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
 
 
+def read_weights(path):
+    """{name: tensor} of a model, whatever it is: the best checkpoint of an experiment, a pack, a checkpoint's file.
+
+    Raises:
+        UserError: there is nothing of the kind, or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _weights(path / "checkpoints", "best")
+    return _model_of(path, checkpoints.load_file(path)) if path.suffix == ".pt" else Pack(path).tensors()
+
+
 def identity(path, model):
     """Hexadecimal digest of a loaded model: equal weights and equal configuration give an equal one."""
     h = hashlib.sha256(json.dumps(model_options(path), sort_keys=True).encode())
@@ -93,9 +105,12 @@ def _of_experiment(path, which):
 def _weights(folder, which):
     if match := re.fullmatch(r"mean_(best|last)_([1-9]\d*)", which):
         return checkpoints.load_mean(folder, match[1], int(match[2]))
-    state = checkpoints.load(folder, which)
-    if "model" not in state:
-        raise UserError(f"{folder}: no model in the checkpoint, only {', '.join(state)}; it is not of senet.bin.train")
+    return _model_of(folder, checkpoints.load(folder, which))
+
+
+def _model_of(path, state):
+    if not isinstance(state, dict) or "model" not in state:
+        raise UserError(f"{path}: no model in the checkpoint; it is not of senet.bin.train")
     return state["model"]
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 NOT_STATED = "not stated: ask who made it before you use it"
-_PLACES = {"config", "train", "valid", "data", "expdir"}  # options of training that are paths
+_PLACES = {"config", "train", "valid", "data", "expdir", "init_from"}  # options of training that are paths
 
 
 def of_experiment(path, model, options, checkpoint):
@@ -49,12 +49,14 @@ def _training(path, made, checkpoint):
              "versions", "written")  # fmt: skip
     recipe = path.resolve().parents[1]
     how_far = _read(path / "status.json")
+    begun = {"init_from": _named(made["init_from"])} if "init_from" in made else {}
     if how_far.get("state") not in (None, "finished"):
         made = {"unfinished": f"{how_far['state']} at step {how_far.get('step', '?')}"} | made
     training = {
         "recipe": recipe.name if (recipe / "path.sh").exists() else None,
         "checkpoint": checkpoint,
-        "data": {what: _data(found) for what, found in made.get("data", {}).items()},
+        **begun,
+        "data": {what: _named(found) for what, found in made.get("data", {}).items()},
         "hardware": {name: made.get("hardware", {}).get(name) for name in ("cpu", "gpus")},
         "config": {k: v for k, v in config.load_resolved(path).items() if k not in _PLACES},
         **{name: made[name] for name in known if name in made},
@@ -71,7 +73,7 @@ def _without_folders(value):
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
-def _data(found):
+def _named(found):
     return {k: v for k, v in found.items() if k != "path"} | {"name": Path(found["path"]).name}
 
 

@@ -20,8 +20,8 @@ from senet.provenance import cpu_name, git_state, versions
 # Options that a run may change when it continues: where things are, how long and how fast, what is kept and told.
 # Data may move as well: what counts is its fingerprint.
 CHANGEABLE = {
-    "config", "expdir", "train", "valid", "data", "bad_audio", "mix_device", "max_epoch", "max_steps", "patience",
-    "ngpu", "join_seconds", "micro_batch", "oom", "compile", "checkpointing",
+    "config", "expdir", "init_from", "train", "valid", "data", "bad_audio", "mix_device", "max_epoch", "max_steps",
+    "patience", "ngpu", "join_seconds", "micro_batch", "oom", "compile", "checkpointing",
     "num_threads", "num_workers", "log_every", "save_every", "keep_best", "keep_last",
     "max_nonfinite", "tensorboard", "tensorboard_audio",
 }  # fmt: skip

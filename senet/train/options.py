@@ -83,6 +83,14 @@ def get_parser():
     what = parser.add_argument_group("model and objective")
     what.add_argument("--model", required=True, help="module.Class under senet.models")
     what.add_argument("--model_conf", type=config.mapping, default={}, help="arguments of the model")
+    what.add_argument(
+        "--init_from",
+        type=config.optional(str),
+        default=None,
+        metavar="PATH",
+        help="begin with the weights of another training, and with a new optimiser: an experiment (its best "
+        "checkpoint), a pack, or a checkpoint's file. Only the first start looks at it",
+    )
     what.add_argument("--objective", default="supervised", help="module under senet.train; its class has the same name")
     what.add_argument("--objective_conf", type=config.mapping, default={}, help="further arguments of the objective")
     what.add_argument(

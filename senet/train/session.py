@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from senet import checkpoint
+from senet import checkpoint, config
 from senet.errors import UserError
 from senet.lock import Lock
 from senet.train.build import build_model, build_objective, count_macs, set_threads
@@ -23,12 +23,13 @@ from senet.train.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-def train(args, defaults, argv, place, device):
+def train(args, defaults, argv, place, device, read_weights=None):
     """Train, or go on.
 
     Args:
         args: the options, resolved. defaults, argv: see ``Experiment``.
         place: of this process among those that train together; device: that of its model.
+        read_weights: gives {name: tensor} of what ``init_from`` names.
     """
     with connected(place, device.type, args.join_seconds) as group, contextlib.ExitStack() as stack:
         if place.rank:
@@ -38,7 +39,7 @@ def train(args, defaults, argv, place, device):
             experiment, facts = group.agree(lambda: open_experiment(args, defaults, argv, stack, group.rank))
             if group.rank:
                 log_to_file(Path(args.expdir) / "train.log")  # the folder is there by now
-            trainer = group.agree(lambda: build_trainer(args, device, group, experiment, facts))
+            trainer = group.agree(lambda: build_trainer(args, device, group, experiment, facts, read_weights))
             if trainer is not None:
                 fit(trainer, experiment)
         except Exception as error:
@@ -62,6 +63,10 @@ def open_experiment(args, defaults, argv, stack, rank):
     stack.enter_context(Lock(args.expdir))
     there = checkpoint.entries(Path(args.expdir) / "checkpoints")
     if there:  # if it is another one, it is none of its business
+        if args.init_from:
+            told = "init_from %s: not looked at, %s has checkpoints of its own and goes on from there"
+            log.info(told, args.init_from, args.expdir)
+        args.init_from = config.load_resolved(args.expdir).get("init_from")
         experiment = Experiment(args.expdir, vars(args), defaults, argv)
     handler = log_to_file(Path(args.expdir) / "train.log")
     stack.push(functools.partial(tell_end, expdir=args.expdir, handler=handler))
@@ -81,9 +86,24 @@ def tell_end(kind, error, trace, expdir, handler):
             note_failed(expdir, error)
 
 
-def build_trainer(args, device, group, experiment, facts):
+def begin_with(model, args, read_weights):
+    """Give the model the weights that ``init_from`` names; what the record says of them."""
+    weights = read_weights(args.init_from)
+    try:
+        checkpoint.require_fit(model.state_dict(), weights)
+    except UserError as error:
+        differs = str(error).partition(";")[0]
+        raise UserError(f"--init_from {args.init_from}: {differs}; use the --model and --model_conf of there") from None
+    model.load_state_dict(weights)
+    log.info("begins with the weights of %s", args.init_from)
+    return {"path": args.init_from, "sha256": checkpoint.digest_of(weights)}
+
+
+def build_trainer(args, device, group, experiment, facts, read_weights=None):
     """The trainer; None for a model without parameters."""
     model = build_model(args, device)
+    if args.init_from and not checkpoint.entries(Path(args.expdir) / "checkpoints"):
+        facts = facts | {"init_from": begin_with(model, args, read_weights)}
     parameters = sum(p.numel() for p in model.parameters())
     facts = {"parameters": parameters, **facts}
     if not any(p.requires_grad for p in model.parameters()):

@@ -15,7 +15,7 @@ import yaml
 from mixtures import make_sources, write_source_set
 
 from senet import checkpoint, config
-from senet.bin import feats, model_info, train
+from senet.bin import feats, model_info, pack, train
 from senet.bin import run as run_command
 from senet.dsp.stft import STFT
 from senet.errors import UserError
@@ -657,3 +657,42 @@ def test_gpus_of_one_machine_get_a_process_each(small_set, tmp_path, monkeypatch
     assert build.choose_device(args, Place(3, 4, 1)) == torch.device("cuda", 1)
     with pytest.raises(UserError, match="--ngpu 2: this is process 3 of its machine"):
         build.choose_device(args, Place(2, 4, 2))
+
+
+def begun_with(expdir):
+    """The weights before the first step: with a learning rate of 0 they stay."""
+    return checkpoint.load(expdir / "checkpoints", "last")["model"]
+
+
+@pytest.mark.parametrize("kind", ["experiment", "pack", "file", "lone file"])
+def test_a_training_begins_with_the_weights_of_another(small_set, tmp_path, kind, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(first, small_set, "--max_epoch", "1")
+    name = checkpoint.entries(first / "checkpoints")[-1]["file"]
+    if kind == "pack":
+        pack.main([str(first), "-o", str(tmp_path / "first.senet")])
+    shutil.copy(first / "checkpoints" / name, tmp_path / "lone.pt")
+    source = {"experiment": first, "pack": tmp_path / "first.senet", "file": first / "checkpoints" / name}
+    source = str(source.get(kind, tmp_path / "lone.pt"))
+    words = ["--max_epoch", "1", "--seed", "3", "--optim_conf.lr", "0", "--init_from", source]
+    run(second, small_set, *words)
+    there, here = begun_with(first), begun_with(second)
+    assert all(torch.equal(here[k], there[k]) for k in there if here[k].is_floating_point() and "running" not in k)
+    record = json.loads((second / "record.json").read_text())["init_from"]
+    assert record == {"path": source, "sha256": checkpoint.digest_of(there)}
+    if kind == "experiment":
+        shutil.rmtree(first)
+        run(second, small_set, *words, "--max_epoch", "2")
+        assert "has checkpoints of its own and goes on from there" in capsys.readouterr().err
+        assert config.load_resolved(second)["init_from"] == source
+        assert json.loads((second / "record.json").read_text())["init_from"] == record
+
+
+def test_weights_of_another_model_or_from_nowhere_are_refused(small_set, tmp_path):
+    run(tmp_path / "first", small_set, "--max_epoch", "1")
+    with pytest.raises(
+        UserError, match=r"--init_from .*first: .* is \(8, .* and \(12, .*; use the --model and --model_conf"
+    ):
+        run(tmp_path / "second", small_set, "--init_from", str(tmp_path / "first"), "--model_conf.fc_units", "12")
+    with pytest.raises(UserError, match="--init_from nowhere: nothing is there; give an experiment, a pack"):
+        run(tmp_path / "second", small_set, "--init_from", "nowhere")
