@@ -48,7 +48,6 @@ from models import systems
 
 from senet import checkpoint, config
 from senet.data.audio import write_wav
-from senet.errors import UserError
 
 VARIANTS = {"voicebank_demand/train_nunet_tls, causal": ("cnunet.NUNet", {"norm": "cumulative"})}
 LONG = ["mini/train_lowlatency", "dns5/train_gagnet"]  # for "memory": as a stream, and in windows
@@ -132,8 +131,8 @@ def exported(model, folder):
     for part in ("offline", "stream")[: 1 + model.causal]:
         try:
             info = export(Enhancer(model), folder / part, "bench", parts=(part,), int8=True)[part]
-        except UserError as error:
-            reasons[part] = str(error).splitlines()[0]
+        except Exception as error:  # those who do the work throw many kinds
+            reasons[part] = str(error).strip().splitlines()[0]
             continue
         for suffix in ("", ".int8"):
             path = (folder / part / info["file"]).with_suffix(f"{suffix}.onnx")
@@ -244,18 +243,24 @@ def make_experiment(folder, name):
     return folder, model.sample_rate
 
 
+# Run by a process of its own, which is small: a new process counts the memory of the one that it was forked from.
+WATCH = """
+import json, os, sys, time
+start = time.perf_counter()
+_, status, used = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+wall, processor = time.perf_counter() - start, used.ru_utime + used.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, processor, used.ru_maxrss / 1024]))
+"""
+
+
 def run(*words):
     """``senet enhance``: wall seconds, processor seconds and largest resident MiB, of its child processes as well."""
     command = [sys.executable, "-m", "senet.bin.enhance", *map(str, words)]
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            log.seek(0)
-            sys.exit(f"{' '.join(command)}\n{log.read()}")
-    return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-c", WATCH, *command], capture_output=True, text=True)
+    status, *figures = json.loads(done.stdout)
+    if status:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return figures
 
 
 def memory_part(args):
