@@ -110,7 +110,8 @@ def _weights(folder, which):
 
 def _model_of(path, state):
     if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"{path}: no model in the checkpoint; it is not of senet.bin.train")
+        found = ", ".join(state) if isinstance(state, dict) else type(state).__name__
+        raise UserError(f"{path}: no model in the checkpoint, only {found}; it is not of senet.bin.train")
     return state["model"]
 
 
