@@ -348,7 +348,7 @@ def test_a_second_run_does_nothing_again(made):
     status, output = run_recipe(made[0])
     assert status == 0 and "fetching" not in output, output
     done = re.findall(r"stage \d: \w+ \S+: done", output)
-    assert len(done) == 12, output
+    assert len(done) == 13, output
 
 
 def test_a_noisy_row_that_is_off_stops_before_the_training(made):
