@@ -146,8 +146,10 @@ def order(unit):
 
 
 def contents(folder):
-    """{relative path: content} of all that has to be equal; checkpoints as their model's parameters."""
+    """{relative path: content} of all that has to be equal; checkpoints and packs as their model's parameters."""
     import torch
+
+    from senet.infer.pack import SUFFIX, Pack
 
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -155,6 +157,9 @@ def contents(folder):
         if path.is_file() and path.suffix == ".pt":
             state = torch.load(path, weights_only=True)
             found[name] = {k: v.numpy().tobytes() for k, v in tensors(state, "")}
+        elif path.suffix == SUFFIX:
+            pack = Pack(path)
+            found[name] = {k: v.numpy().tobytes() for k, v in pack.tensors().items()} | pack.record["scores"]
         elif path.name in ("summary.json", "results.json"):
             found[name] = without_times(json.loads(path.read_text()))
         elif path.is_file() and not TIMED.search(name):
