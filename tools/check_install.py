@@ -41,6 +41,7 @@ PACKAGES = [
     ("pytest", "pytest", "test/run.sh"),
     ("xdist", "pytest-xdist", "test/run.sh"),
     ("hypothesis", "hypothesis", "test/run.sh"),
+    ("safetensors", "safetensors", "test/run.sh"),
 ]
 
 
