@@ -55,12 +55,13 @@ usage() {
   cat << END
 Options, with this recipe's values ("--name value"; a switch, one that is true or false, needs no value):
   --stage $stage, --stop_stage $stop_stage       by number or name: $(for k in "${!names[@]}"; do printf '%s %s  ' "$k" "${names[k]}"; done)
-  --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages
+  --list, --dry_run, --force      show each stage's state; show what would run; repeat the chosen stages: a training begins anew, the
+                                  earlier one is kept in $expdir/.old
   --skip_data_prep, --skip_train, --skip_eval     leave out stages 0 to 3, 4, 5 to 8
   --nj $nj                          parallel jobs
   --ngpu $ngpu, --num_threads $num_threads, --num_workers ${num_workers:-N}     GPUs, CPU threads and data loading processes of the training;
                                   of the last by default 4 with a GPU, else 2 with --online true, else 0
-  --num_nodes $num_nodes                   machines of the training, each with --ngpu GPUs, through Slurm
+  --num_nodes $num_nodes                   machines of the training, through Slurm, each with --ngpu GPUs, or with a process on its CPUs
   --train_set $train_set --valid_set $valid_set --test_sets "$test_sets"
   --sample_rate $sample_rate             Hz; 16k is understood, too
   --online $online                  mix the training set while training, by its config, instead of storing it
@@ -75,7 +76,7 @@ Options, with this recipe's values ("--name value"; a switch, one that is true o
                                   the table gets their mean and standard deviation
   --baseline '$baseline'             the system that the report takes differences to; the noisy input if not given
   --compare '$compare'              further experiment folders in the report, of other recipes: '../mini/exp/train_x ../mini/exp/train_y'
-  --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}
+  --datadir $datadir --dumpdir $dumpdir --expdir $expdir --results ${results:-FILE}     paths without blanks
   --corpus "$corpus"               folders that stage 1 reads; a change in them redoes it
   --num_clips "$num_clips"            sizes of mixed sets, as in "train=40 valid=8"
   --local_args "$local_args"   --mix_args "$mix_args"   --feats_args "$feats_args"   --train_args "$train_args"
@@ -127,7 +128,7 @@ stop() { # waits for the command's end, for which a training saves; a second Ctr
   trap '' INT HUP
   trap 'kill -TERM "$child" 2> /dev/null || true' TERM
   if [ -n "$child" ]; then
-    ! $script || read -r below < "/proc/$child/task/$child/children" || true # bash would leave them at work
+    ! $script || { read -r below < "/proc/$child/task/$child/children"; } 2> /dev/null || true # bash would leave them at work
     # shellcheck disable=SC2086
     kill -TERM "$child" $below 2> /dev/null || true
     while kill -0 "$child" 2> /dev/null; do wait "$child" || true; done
@@ -150,6 +151,7 @@ ended() {
   if [ "$code" -gt 128 ] && name=$(kill -l "$((code - 128))" 2> /dev/null); then
     if [ "${busy[0]:-}" = train ]; then
       saved=$(sed -n 's/.*\(saved at step [0-9]*\).*/\1/p' "$exp/logdir/train.log" 2> /dev/null | tail -n 1) || true
+      [ -f "$exp/checkpoints/index.json" ] || saved=${saved:-and the training has not saved anything}
       saved=", ${saved:-and the training has not saved: the last checkpoint counts}"
     fi
     what="was interrupted by SIG$name$saved;"
@@ -197,7 +199,7 @@ unit() {
     done
     if [[ $work == train && $state == "stale: depends on "* ]]; then state="refused: trained on other data (${state#*on } changes); choose --tag NAME, or --force"; fi
     if [[ -n $forced && ($state == done* || $state == refused*) ]]; then state="stale: --force"; fi
-    [[ $state == done* ]] || pending[$root]=1
+    [[ $state == done* ]] || pending[$root]=1 pending[$root/checkpoints]=1
     printf '%s %-9s %-36s %s\n' "$k" "$name" "$root" "$(explained "$state")"
     if $dry_run && [[ $state != done* && $state != refused* ]]; then ask "$name" "$root" "$state" "$work"; fi
     return

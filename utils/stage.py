@@ -249,7 +249,7 @@ def main(argv=None):
 def begin(unit, force, pid):
     with contextlib.suppress(OSError):  # no locks there
         fcntl.flock(os.open(".", os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends: of two runs one begins
-    unit.record = read_record(unit.path)  # as it is by now
+    unit.read()  # as it is by now
     try:
         unit.recall(pid)
     except BusyError as error:

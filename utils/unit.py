@@ -171,8 +171,8 @@ class Unit:
     def __init__(self, name, root, *, options=(), inputs=(), corpora=(), experiment=False, keep=()):
         self.name, self.root = name, Path(root)
         self.path = record_path(name, root)
-        self.record = read_record(self.path)
         self.experiment, self.keep = experiment, keep
+        self.read()
         self.names, self.options = [o.partition("=")[0] for o in options], [o.partition("=")[2] for o in options]
         self.inputs, self.maker = {}, {}
         for maker, *paths in inputs:
@@ -182,6 +182,17 @@ class Unit:
             was = self.record and self.record["inputs"].get(folder)
             self.inputs[folder], self.maker[folder] = listing(folder) or was or "absent", ""
         self.identity = digest([self.options, sorted(self.inputs.items())])
+
+    def read(self):
+        """Take the record as it is by now; of a training that was refused or saved nothing, the one before it."""
+        self.record = read_record(self.path)
+        before = self.record and self.record.get("was")
+        if before and before["identity"] != self.record["identity"] and not at_work(self.record):
+            self.record = before if self.record["index"] == self.index() else self.record
+
+    def index(self):
+        """What stands for all that a training has saved."""
+        return content(self.root / "checkpoints" / "index.json")
 
     def missing(self):
         return [path for path, found in self.inputs.items() if found is None]
@@ -210,8 +221,10 @@ class Unit:
         return told
 
     def damaged(self):
-        """Outputs of a finished unit that are gone or have another size."""
+        """Outputs of a finished unit that are gone or have another size; logs of a training may have grown."""
         sizes = self.record["outputs"]
+        if self.experiment:
+            sizes = {p: sizes[p] for p in sizes if p.startswith("checkpoints/") or p == "config.yaml"}
         return [p for p in sizes if not (self.root / p).is_file() or (self.root / p).stat().st_size != sizes[p]]
 
     def state(self):
@@ -288,8 +301,11 @@ class Unit:
         other = at_work(self.record)
         if other not in (None, pid):
             alike = self.record["identity"] == self.identity and not self.experiment
+            since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.path.stat().st_mtime))
+            where = f"on {socket.gethostname()}, since {since}"
             raise BusyError(
-                f"{self.root}: process {other} is at work on {self.name} there; wait for it, or end it", alike
+                f"{self.root}: process {other} is at work on {self.name} there ({where}); wait for it, or end it",
+                alike,
             )
         self.repair()
         kinds = [kind for kind in SLOTS if (self.slot_record(kind) or {}).get("identity") == self.identity]
@@ -340,6 +356,8 @@ class Unit:
         record = {"state": "begun", "identity": self.identity, "inputs": self.inputs}
         record |= {"names": self.names, "options": self.options}
         record["before"] = self.record["before"] if self.record else walk(self.root)
+        if self.experiment and self.record:
+            record |= {"was": {k: v for k, v in self.record.items() if k != "was"}, "index": self.index()}
         write_json(self.path, {**record, "outputs": {}, "owner": process(pid)})
 
     def set_aside(self):
@@ -383,6 +401,7 @@ def finish(name, root, required):
         if not (root / output).is_file() or (root / output).stat().st_size == 0:
             raise UserError(f"{root / output}: {name} ended without making it, or it is empty; see the logs in {root}")
     outputs = {p: (root / p).stat().st_size for p in made_since(path, record, root)}
+    record = {k: v for k, v in record.items() if k not in ("was", "index")}
     finished = time.strftime("%Y-%m-%d %H:%M:%S")
     write_json(path, {**record, "state": "done", "outputs": outputs, "owner": None, "finished": finished})
     drop(name, root)

@@ -208,6 +208,15 @@ def test_a_changed_training_config_calls_train_and_keeps_the_experiment(done):
     assert (done.path / "exp/train_x/mine").exists()
 
 
+def test_settings_that_a_training_refused_are_not_what_is_there(done):
+    done.run("--train_args", "--lr 2", code=1, FAKE_FAIL="train")
+    assert all(state.startswith("done") for state in states(done.run("--list")[1]).values())
+    listed = states(done.run("--list", "--train_args", "--lr 2")[1])
+    assert listed["train", "exp/train_x"] == "stale: train_args: nothing -> --lr 2"
+    assert listed["enhance", "exp/train_x/enhanced_test"] == "stale: depends on exp/train_x/checkpoints/index.json"
+    assert listed["score", "exp/train_x/enhanced_test"].startswith("stale: depends on exp/train_x/enhanced_test/")
+
+
 @pytest.mark.parametrize("words", [["--nj", "3"], ["--num_workers", "1"], ["--num_threads", "1"]])
 def test_speed_is_no_part_of_the_identity(done, words):
     assert done.run(*words)[0] == ["compare"]
@@ -329,7 +338,8 @@ def test_a_second_run_at_the_same_time_waits_for_what_both_need(recipe, busy):
     other = recipe.start("--train_config", "conf/train_y.yaml")
     out, err = other.communicate(timeout=120)
     assert other.returncode == 0 == busy.wait(timeout=120), out + err
-    assert f"dump/raw/train: process {busy.pid} is at work on mix there, which this run needs, too: it waits" in out
+    assert f"dump/raw/train: process {busy.pid} is at work on mix there (on {os.uname().nodename}, since " in out
+    assert "), which this run needs, too: it waits" in out
     calls = [line.split() for line in recipe.calls_file.read_text().splitlines()]
     assert sum(call[0] == "mix" and "--collect" in call for call in calls) == 3, "each set is made once"
     assert sorted(call[2] for call in calls if call[0] == "train") == ["conf/train_x.yaml", "conf/train_y.yaml"]

@@ -354,6 +354,41 @@ def test_training_is_continued_but_not_on_other_data(stage):
     assert len(list(Path("exp/.old").glob("a-*/model.pt"))) == 1
 
 
+def test_a_training_that_was_refused_or_saved_nothing_is_what_it_was(stage):
+    def words(lr):
+        return [
+            "train",
+            "exp/a",
+            "--experiment",
+            "--option",
+            f"train_args=--lr {lr}",
+            "--input",
+            "3 (feats)",
+            "wav.scp",
+        ]
+
+    Path("wav.scp").write_text("a b\n")
+    stage("begin", *words(1))
+    Path("exp/a/checkpoints").mkdir()
+    Path("exp/a/checkpoints/index.json").write_text("one")
+    Path("exp/a/train.log").write_text("")
+    stage("end", "train", "exp/a")
+    for ended in (["restore", *words(2), "--failed"], ["state", *words(2)]):  # by itself, and killed
+        assert stage("begin", *words(2), "--pid", "4194303").startswith("stale: train_args: --lr 1 -> --lr 2")
+        Path("exp/a/train.log").write_text("error: other settings\n")
+        stage(*ended)
+        assert stage("state", *words(1)).startswith("done")
+        assert stage("state", *words(2)).startswith("stale: train_args: --lr 1 -> --lr 2")
+        assert stage("begin", *words(1), code=3).startswith("done")
+    stage("begin", *words(2))
+    Path("exp/a/checkpoints/index.json").write_text("two")  # it was none that is refused: a longer one, say
+    stage("restore", *words(2))
+    assert stage("state", *words(1)).startswith("stale")
+    stage("begin", *words(2))
+    stage("end", "train", "exp/a")
+    assert stage("state", *words(2)).startswith("done")
+
+
 def test_a_unit_that_another_process_works_on_is_waited_for_or_refused(unit, stage):
     other = subprocess.Popen(["sleep", "60"])
     try:
