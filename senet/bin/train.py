@@ -82,6 +82,8 @@ def resolve_options(args, parser):
         raise UserError(
             f"--init_from {args.init_from}: nothing is there; give an experiment, a pack or a checkpoint's file"
         )
+    if args.mix_device == "gpu" and not Path(args.train).is_file():
+        raise UserError(f"--mix_device gpu: --train {args.train} is stored, there is nothing to mix; leave it out")
     if args.num_workers is None:
         args.num_workers = 4 if args.ngpu else 0
     defaults = {name: parser.get_default(name) for name in vars(args)}

@@ -18,7 +18,10 @@ The discriminator, a class of ``senet.models``, has
     noisy. ``reference`` is a pair of clean and noisy windows for the statistics of virtual batch norm; without it the
     first candidate is clean, and with noisy the reference. What it keeps from batch to batch is in its state dict.
 Processes and micro-batches take statistics (of batch norm, virtual or not) over their own share of a batch, as the
-published code does on several GPUs; nothing else passes from batch to batch but what ``state_dict`` holds.
+published code does on several GPUs. A bias before such a norm, which the published discriminators have, moves nothing:
+its gradient is 0 but for rounding, which Adam scales up to whole steps. So these parameters differ from one number of
+processes to another, and what the discriminator computes does not. Nothing else passes from batch to batch but what
+``state_dict`` holds.
 
 Sources: S. Pascual et al., "SEGAN", Interspeech 2017; H. Phan et al., "Improving GANs for speech enhancement", IEEE SPL
 2020; the code of both.

@@ -1,4 +1,7 @@
-"""One process of a training, for test_ranks.py: ``ranks.py KIND EXPDIR MICRO_BATCH MAX_STEPS [EVENT]``."""
+"""One process of a training, for test_ranks.py: ``ranks.py KIND EXPDIR MICRO_BATCH MAX_STEPS [EVENT]``.
+
+It leaves the states of the trained model, the evaluated one and the last network, the discriminator if there is one.
+"""
 
 import os
 import signal
@@ -19,6 +22,8 @@ SIZES = [8, 8, 8, 7, 1]  # an uneven batch, and one that has nothing for the sec
 def objective(kind, **options):
     if kind == "adversarial":
         return adversarial(batches=1, **options)  # z, virtual batch norm
+    if kind == "adversarial_adam":
+        return adversarial(batches=1, optim="Adam", **options)
     if kind == "plain":
         made = supervised(**options)  # nothing depends on the parts
         made.model.inner[1], made.model.inner[2] = torch.nn.LayerNorm(16, elementwise_affine=False), torch.nn.Identity()
@@ -43,7 +48,7 @@ def main(kind, expdir, micro_batch, max_steps, event=""):
 
 def train(kind, expdir, micro_batch, max_steps, event, place):
     sizes = [8, 8, 8, 8, 8] if kind == "supervised" else SIZES  # batch norm does not take one item
-    length = WINDOW if kind == "adversarial" else 8
+    length = WINDOW if kind.startswith("adversarial") else 8
     with connected(place, "cpu", 120) as group:
         torch.manual_seed(1)
         made = objective(kind, micro_batch=micro_batch, group=group)
@@ -65,7 +70,7 @@ def train(kind, expdir, micro_batch, max_steps, event, place):
         made.step = disturbed
         options = {"max_epoch": 100, "max_steps": max_steps, "log_every": 5, "save_every": 10, "max_nonfinite": 2}
         Trainer(made, train, valid, expdir, sample_rate=100, group=group, **options).fit()
-        weights = [made.model.state_dict(), made.weights.evaluated.state_dict()]
+        weights = [made.model.state_dict(), made.weights.evaluated.state_dict(), made.networks[-1].state_dict()]
         torch.save(weights, expdir / f"rank{place.rank}.pt")
 
 

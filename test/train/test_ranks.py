@@ -31,7 +31,7 @@ def values(expdir, event):
     return [{k: v for k, v in r.items() if k != "event"} for r in records(expdir, event)]
 
 
-@pytest.fixture(scope="module", params=["plain", "supervised", "adversarial"])
+@pytest.fixture(scope="module", params=["plain", "supervised", "adversarial", "adversarial_adam"])
 def both(request, tmp_path_factory):
     """(kind, folder of one process with micro-batches, folder of two processes), after 20 steps."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -43,10 +43,14 @@ def both(request, tmp_path_factory):
 def test_two_processes_train_what_one_does_with_micro_batches(both):
     """In 20 steps, with dropout, z, batches of 7 and of 1 (but with batch norm), and validation in between."""
     kind, one, two = both
-    (trained, evaluated), (there, average) = states(one), states(two)
-    learnt = [k for k in trained if "running" not in k and "num_batches" not in k]
-    difference = largest_difference({k: trained[k] for k in learnt}, {k: there[k] for k in learnt})
-    assert difference <= 1e-5
+    (trained, evaluated, last), (there, average, last_there) = states(one), states(two)
+    moved = {k for k in {**trained, **last} if "running" not in k and "num_batches" not in k}
+    if kind == "adversarial_adam":  # whose effect on the score the norm behind them takes out; see adversarial.py
+        biases = {k for k in last if k.startswith("convs.") and k.endswith(".bias")}
+        assert biases
+        moved -= biases
+    for ours, theirs in ((trained, there), (last, last_there)):
+        assert largest_difference({k: v for k, v in ours.items() if k in moved}, theirs) <= 1e-5
     if kind == "plain":
         assert largest_difference(evaluated, average) <= 1e-5
 

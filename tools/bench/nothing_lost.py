@@ -6,9 +6,9 @@ saves: SIGKILL at random times in a loop that saves; how often the last checkpoi
 flips: one flipped byte in each of 20 places of a checkpoint; how often it was refused and the one before it used.
 steps: a training stopped and resumed after each step against one that was not, for both objectives, with and without
     processes that read; tensors that differ in any bit, of parameters, their average, optimisers and buffers.
-terms: SIGTERM at random times; exit status, and seconds to the exit beside those of a step.
-Everything is done by senet.bin.train with tiny models on generated audio, on the CPU, in forked children of this
-process, so that torch is imported once.
+terms: SIGTERM at random times; exit status, and seconds until the process is gone beside those of a step.
+Everything is done by senet.bin.train with tiny models on generated audio, on the CPU; but for terms in forked children
+of this process, so that torch is imported once.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -64,6 +65,11 @@ def make_set(folder, n):
     write_table(folder / "utt2spk", [(utt, "s") for utt in utts])
 
 
+def options_of(expdir, system, *more):
+    fixed = "--train train --valid valid --num_threads 1 --batch_size 2 --ema_decay 0.9 --log_every 2 --save_every 7"
+    return [*words(system), *fixed.split(), "--expdir", str(expdir), *more]
+
+
 def start(expdir, system, *more, stop_after=None):
     """The pid of a training; with ``stop_after`` it tells itself to stop after so many steps."""
     pid = os.fork()
@@ -76,20 +82,7 @@ def start(expdir, system, *more, stop_after=None):
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         if stop_after:
             stopping(stop_after)
-        fixed = [
-            "--train",
-            "train",
-            "--valid",
-            "valid",
-            "--num_threads",
-            "1",
-            "--batch_size",
-            "2",
-            "--ema_decay",
-            "0.9",
-        ]
-        fixed += ["--log_every", "2", "--save_every", "7", "--expdir", str(expdir)]
-        status = run(train.main, [*words(system), *fixed, *more])
+        status = run(train.main, options_of(expdir, system, *more))
     except SystemExit as stop:
         status = stop.code
     finally:
@@ -190,14 +183,17 @@ def terms(options):
     while len(statuses) < options.terms:
         number += 1
         expdir = Path(f"terms{number % 2}")
-        pid = start(expdir, list(SYSTEMS)[number % 2], "--max_epoch", "100000", "--num_workers", "2")
+        words = options_of(expdir, list(SYSTEMS)[number % 2], "--max_epoch", "100000", "--num_workers", "2")
         before = lines(expdir)
+        with open(f"{expdir}.log", "a") as log:
+            process = subprocess.Popen([sys.executable, "-m", "senet.bin.train", *words], stderr=log)
         while lines(expdir) <= before:
+            assert process.poll() is None, f"see {expdir}.log"
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 1))
         sent = time.monotonic()
-        os.kill(pid, signal.SIGTERM)
-        statuses.append(wait(pid))
+        process.send_signal(signal.SIGTERM)
+        statuses.append(process.wait())
         took.append(time.monotonic() - sent)
         record = [r for r in records(expdir) if r["event"] == "train"][-1]
         longest = max(longest, took[-1] - 1 / record["steps_per_second"])
