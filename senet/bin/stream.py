@@ -6,7 +6,7 @@
 
 For models that are causal. What comes out has as many samples as what went in, later by the latency that is told before
 it begins. At the end it tells how long chunks took: one that takes longer than it lasts is late. Both go to standard
-error. Ctrl-C ends it. Exit status: 0 the input ended, or --live was ended; 2 wrong usage.
+error. Ctrl-C ends it. Exit status: 0 the input ended, or --live was ended; 1 it cannot be done; 2 wrong usage.
 """
 
 import argparse
@@ -34,7 +34,12 @@ def get_parser():
     )
     parser.add_argument("--channels", type=_positive, default=1, help="each is enhanced by itself")
     parser.add_argument("--format", choices=("s16le", "f32le"), default="s16le", help="of standard input and output")
-    parser.add_argument("--chunk", type=_positive, metavar="SAMPLES", help="at a time; if not given a frame's shift")
+    parser.add_argument(
+        "--chunk",
+        type=_positive,
+        metavar="SAMPLES",
+        help="at a time; if not given a frame's shift; several frames at once take less time each, and wait longer",
+    )
     parser.add_argument("--num_threads", type=_positive, default=1, help="CPU threads")
     group = parser.add_argument_group("sound card", "by sounddevice, an optional package: pip install sounddevice")
     group.add_argument("--live", action="store_true", help="from the microphone to the loudspeaker; use headphones")

@@ -40,10 +40,10 @@ class Stream:
         self.latency, self.sample_rate = model.latency, model.sample_rate
         self.hop = model.stft.hop_length if hasattr(model, "stft") else model.hop
         self._core = _Frames(model, channels) if hasattr(model, "stft") else _Windows(model, channels)
-        self._channels = channels
+        self._channels, self._device = channels, torch.device("cpu")
 
     def step(self, x: Tensor) -> Tensor:
-        """(C, N) float, the next N >= 0 samples -> (C, M), all that is settled with them.
+        """(C, N) float, the next N >= 0 samples -> (C, M), all that is settled with them; on the same device.
 
         Raises:
             UserError: another number of channels, or samples that are not finite; the stream can go on without them.
@@ -52,6 +52,7 @@ class Stream:
             raise UserError(f"a chunk of shape {tuple(x.shape)}, expected ({self._channels}, samples)")
         if not torch.isfinite(x).all():
             raise UserError("a chunk holds NaN or infinite samples")
+        self._device = x.device
         with torch.inference_mode():
             return self._core.step(x.to(self._core.like)).to(x.device)
 
@@ -60,7 +61,7 @@ class Stream:
         with torch.inference_mode():
             rest = self._core.flush()
         self.reset()
-        return rest.cpu()
+        return rest.to(self._device)
 
     def reset(self):
         """Forget the signal; the next ``step`` begins another one."""
@@ -78,7 +79,8 @@ class FrameStep(nn.Module):
     over, as many frames of zeros are to be put in; if ``live`` is not None, after ``state[live]`` was set to 0.
 
     Frames are those of ``model.stft``, whose padding at the ends, and overlapping and adding, is left to the caller;
-    samples then go through ``model.limit``.
+    samples then go through ``model.limit``. It can be traced unless the model counts frames outside of tensors, as
+    ``senet.models.classical`` does.
 
     Args:
         model: a ``SpectralModel`` in evaluation mode.

@@ -11,6 +11,8 @@ on where the piece before ended:
 
 The state is a list of tensors in the order in which the network's layers ask for them, which is always the same. So one
 piece is a pure function (frames, *state) -> (frames, *state), and streams of one network know nothing of each other.
+A thread enters its own memory. What torch.compile made of a network outside does not look for one: for a stream,
+compile what enters it, such as ``senet.infer.stream.FrameStep``.
 
 Layers that look ahead answer later: a convolution with ``future`` frames gives, in a stream, as many frames as it gets,
 ``future`` frames late. At both ends of a recording, what it reads there has to be zeros, as offline, and not what the
