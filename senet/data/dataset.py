@@ -233,7 +233,9 @@ class Batches(Stream):
         if hop:
             items, self.unit = _windows(datadir, items, hop), "window"
         if crop and most:
-            raise UserError("batch_seconds: with crop_seconds all items are of one length; use batch_size")
+            raise UserError(
+                "batch_seconds: with crop_seconds all items are of one length; use batch_size, or crop_seconds: null"
+            )
         super().__init__(datadir, items, by_length=crop is None, max_samples=most, **options)
 
 

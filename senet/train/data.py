@@ -39,7 +39,22 @@ def open_data(args, model, passes=1):
     else:
         crop = {"crop_seconds": args.crop_seconds, "crop_hop_seconds": args.crop_hop_seconds}
         train = batches(args.train, passes=passes, **crop)
+        tell_sizes(args, train, model.sample_rate)
     return train, batches(args.valid, shuffle=False)
+
+
+def tell_sizes(args, train, sample_rate):
+    """Say what was hardly meant: crops that are never full, a batch of more than there is."""
+    lengths = train.items.num_samples
+    longest = max(lengths) / sample_rate
+    if args.crop_seconds and longest < args.crop_seconds:
+        log.warning(
+            "crop_seconds %g: the longest of %s has %.3g s; each is filled up with silence to %g s",
+            args.crop_seconds, args.train, longest, args.crop_seconds,
+        )  # fmt: skip
+    if not args.batch_seconds and len(lengths) < args.batch_size:
+        log.warning("batch_size %d: %s has %d %ss, of which each batch is made", args.batch_size, args.train,
+                    len(lengths), train.unit)  # fmt: skip
 
 
 def open_mixtures(args, model, passes):

@@ -1,8 +1,10 @@
 """The options of a training. Light: ``--help`` and manifest tools need them without torch."""
 
 import argparse
+from pathlib import Path
 
 from senet import config
+from senet.errors import UserError
 
 
 def get_parser():
@@ -215,5 +217,10 @@ def auto_or_number(text):
 
 
 def objective_class(args):
-    """(kind, name) of it, as ``senet.config`` looks for classes."""
+    """(kind, name) of it, as ``senet.config`` looks for classes. Beside objectives, other modules are there."""
+    here = Path(__file__).parent
+    if not (here / f"{args.objective}.py").is_file():
+        there = sorted(path.stem for path in here.glob("*.py") if "\n    def evaluate(" in path.read_text("utf-8"))
+        hint = config.did_you_mean(args.objective, there)
+        raise UserError(f"--objective {args.objective}: there is none;{hint} It is one of {', '.join(there)}")
     return "train", f"{args.objective}.{args.objective.title()}"

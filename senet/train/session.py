@@ -191,8 +191,9 @@ def require_schedule(args, batches):
             )
     elif args.scheduler == "CosineAnnealingLR" and conf.get("T_max", moves) < moves:
         log.warning(
-            "scheduler_conf.T_max: the learning rate is lowest after %d %ss, and rises again in the %d after them",
-            conf["T_max"], args.scheduler_interval, moves - conf["T_max"],
+            "scheduler_conf.T_max: after %d %ss the learning rate is %g, and so it is in the next; then it rises again "
+            "(%d are to come in all)",
+            conf["T_max"], args.scheduler_interval, conf.get("eta_min", 0), moves - conf["T_max"],
         )  # fmt: skip
 
 

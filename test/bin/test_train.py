@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,11 @@ def test_stored_spectra_of_other_sizes_than_the_models_are_refused(spectra, tmp_
     [
         (["--model_conf.lstm_units", "-3"], "LowLatencyNet: lstm_units is -3, expected at least 1"),
         (["--optim_conf.lr", "-1"], "optim_conf: Adam refuses its values"),
+        (
+            ["--objective", "supervise"],
+            "there is none; did you mean 'supervised'. It is one of adversarial, supervised",
+        ),
+        (["--mix_device", "gpu"], "--mix_device gpu: --train .* is stored, there is nothing to mix"),
     ],
 )
 def test_values_that_a_class_refuses_are_named(small_set, tmp_path, words, message):
@@ -482,11 +488,20 @@ def test_a_longer_training_goes_on_and_its_schedule_is_told(small_set, tmp_path)
     assert "rises again" not in (tmp_path / "exp" / "train.log").read_text()
     assert len(run(tmp_path / "exp", small_set, *cosine, "--max_epoch", "3")) == 3 * (3 + 1)
     assert (
-        "the learning rate is lowest after 2 epochs, and rises again in the 1 after them"
+        "after 2 epochs the learning rate is 0, and so it is in the next; then it rises again (1 are to come in all)"
         in (tmp_path / "exp" / "train.log").read_text()
     )
     with pytest.raises(UserError, match=r"other settings:\n  scheduler_conf.T_max: 2 there, 3 now"):
         run(tmp_path / "exp", small_set, *cosine[:-1], "3", "--max_epoch", "3")
+
+
+def test_sizes_that_were_hardly_meant_are_told(small_set, tmp_path):
+    run(tmp_path / "exp", small_set, "--crop_seconds", "100", "--batch_size", "6", "--max_steps", "1")
+    log = (tmp_path / "exp" / "train.log").read_text()
+    assert "WARNING: crop_seconds 100: the longest of" in log and "filled up with silence to 100 s" in log
+    assert re.search("WARNING: batch_size 6: .* has 5 utterances, of which each batch is made", log)
+    run(tmp_path / "fits", small_set, "--crop_seconds", "0.5", "--batch_size", "5", "--max_steps", "1")
+    assert "of which each" not in (log := (tmp_path / "fits" / "train.log").read_text()) and "silence" not in log
 
 
 def test_what_ended_a_training_is_in_its_log_and_status(small_set, tmp_path):
