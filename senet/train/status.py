@@ -143,8 +143,11 @@ def read(expdir, silent_after=600.0):
         known |= {k: holder[k] for k in ("host", "pid")}
     elif _driver_lives(expdir):
         state = "starting" if _job_began(expdir / "logdir" / "train.log") else "waiting"
+    elif holder and any(said.get(k) != holder[k] for k in ("host", "pid")):
+        state = "dead"  # killed as it started, whatever one before it said
+        known |= {k: holder[k] for k in ("host", "pid")} | {"error": None}
     elif state in (None, "running"):
-        state = "dead" if holder or state else _without_status(expdir)
+        state = "dead" if state else _without_status(expdir)
     if said.get("step") is None:
         known |= _of_checkpoints(expdir)
     if state not in ("running", "silent"):

@@ -25,7 +25,9 @@ def explained(error, where, folder, batch, processes):
         lower = "Lower micro_batch, batch_size or crop_seconds"
         return f"out of memory {where}: {_first_sentence(error)}.{size} {lower}"
     if processes > 1 and is_lost(error):
-        return f"another process of this training ended {where}, see what it said in train.log ({error})"
+        return (
+            f"another process of this training ended {where}, see what it said in train.log ({_first_sentence(error)})"
+        )
     if isinstance(error, RuntimeError) and _WORKER_DIED.search(str(error)):
         return (
             f"a process that reads data was killed {where}: {_first_sentence(error)}. Mostly that is for want of "
@@ -35,4 +37,5 @@ def explained(error, where, folder, batch, processes):
 
 
 def _first_sentence(error):
-    return str(error).partition(". ")[0].rstrip(".") or type(error).__name__
+    """Without the place in its source, which gloo puts before it."""
+    return re.sub(r"^\[\S+:\d+\] ", "", str(error)).partition(". ")[0].rstrip(".") or type(error).__name__

@@ -127,6 +127,16 @@ class TestReading:
         assert status.read(tmp_path)["state"] == "dead"
         assert status.read(tmp_path)["seconds_left"] is None
 
+    @pytest.mark.parametrize("before", ["stopped", "failed", "finished"])
+    def test_one_that_was_killed_as_it_started_is_dead_whatever_was_said_before(self, tmp_path, holder, before):
+        note(tmp_path, state=before, pid=holder.pid + 1, error="of then")
+        holder.kill()
+        holder.wait()
+        found = status.read(tmp_path)
+        assert (found["state"], found["pid"], found["error"]) == ("dead", holder.pid, None)
+        note(tmp_path, state=before, pid=holder.pid)  # it said so itself, before it was killed
+        assert status.read(tmp_path)["state"] == before
+
     def test_looking_does_not_take_the_lock(self, tmp_path):
         (tmp_path / ".lock").write_text(json.dumps({**ELSEWHERE, "host": os.uname().nodename}))
         code = (
