@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from senet.data.blocks import FLAC_BITS, PIPE, SUBTYPES, Recording, write_blocks
 from senet.data.stored import AudioError
@@ -17,7 +18,6 @@ from senet.infer import loudness
 from senet.infer.enhance import BLOCK_SECONDS
 
 EVERY = 10  # seconds between two words on how far it is
-PEAKS = ("clip", "scale", "error")
 
 
 class Item(NamedTuple):
@@ -88,14 +88,18 @@ def enhance_item(enhancer, item, how):
     Raises:
         UserError: the disk is full, so that the next would fail, too.
     """
+    source = "standard input" if item.source == PIPE else item.source
     try:
         return _enhance(enhancer, Recording(item.source, item.root), item, how, _Watch())
     except UserError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
             raise
-        source = "standard input" if item.source == PIPE else item.source
-        where = "" if isinstance(error, AudioError) else f"{source}: "
-        return Outcome(item.source, str(item.target), error=f"{where}{error}")
+        reason = str(error) if isinstance(error, AudioError) else f"{source}: {error}"
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        reason = f"{source}: too little memory for windows of {enhancer.window:g} s; take a smaller --window"
+    return Outcome(item.source, str(item.target), error=reason)
 
 
 def _enhance(enhancer, recording, item, how, watch):

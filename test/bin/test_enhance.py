@@ -408,3 +408,17 @@ def test_report(expdir, tmp_path):
     assert run_enhance(expdir, *inputs, "-o", tmp_path / "out", "--report", tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text()
     assert "a.wav" in page and "b.wav" in page
+
+
+def test_too_little_memory_for_one_file_is_said(expdir, tmp_path, monkeypatch, caplog):
+    def forward(self, noisy):
+        if noisy.shape[1] > 5000:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return noisy
+
+    monkeypatch.setattr("senet.models.lowlatency.LowLatencyNet.forward", forward)
+    for name, n in (("long.wav", 6000), ("short.wav", 1000)):
+        soundfile.write(tmp_path / name, noise(n), 16000)
+    assert run_enhance(expdir, *sorted(tmp_path.glob("*.wav")), "-o", tmp_path / "out") == 1
+    assert "long.wav: too little memory for windows of 30 s; take a smaller --window" in caplog.text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["short.wav"]
