@@ -201,7 +201,8 @@ def get_parser():
         "--oom",
         choices=["retry", "stop"],
         default="retry",
-        help="out of memory: go on with half the micro_batch (in validation: of a batch), from the same step, or stop",
+        help="out of memory: go on with half the micro_batch (in validation: of a batch), and half of that, until it "
+        "fits, from the same step; or stop",
     )
     how.add_argument(
         "--dry_run", action="store_true", help="only check the options and say the disk that checkpoints need"
