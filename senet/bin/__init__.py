@@ -50,6 +50,7 @@ def setup_logging(level="INFO"):
         datefmt="%Y-%m-%dT%H:%M:%S",
         force=True,
     )
+    logging.getLogger("torch").setLevel(logging.WARNING)  # it sees to that itself, unless its import is interrupted
 
 
 def run(main, argv=None):

@@ -167,7 +167,7 @@ def test_an_impossible_request_ends_with_one_message_and_leaves_no_job(cluster, 
     words = {
         "queue": ["-p" if cluster.kind == "slurm" else "-q", "nosuch"],
         "processors": ["--num-threads", "999"],
-        "nodes": ["--num-nodes", "3"],
+        "nodes": ["--num-nodes", "2"],
     }[wrong]
     if wrong == "nodes" and cluster.kind == "sge":
         pytest.skip("several nodes are Slurm's")
