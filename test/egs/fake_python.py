@@ -3,6 +3,7 @@
 What it writes is a function of its options and of the files it reads, so a test can see by content
 what was made again, and calls.log tells what was called, but for dry runs. FAKE_FAIL=<command> makes that
 command fail, FAKE_WRONG=<command> its dry run; FAKE_SECONDS is what each takes, FAKE_SECONDS_TRAIN a training;
+a plan of mixing takes as long as there is a file FAKE_HOLD;
 FAKE_SAVING=<seconds> makes one save when it is told to end; FAKE_BYTES is the disk that each needs, FAKE_ABOUT=about an
 estimate; FAKE_VERSIONS what scores are made with; FAKE_UNLIKE=<set> a test set whose noisy scores are not the expected
 ones.
@@ -42,6 +43,8 @@ if command == "train" and "FAKE_SAVING" in os.environ:  # seconds that saving ta
     signal.signal(signal.SIGTERM, save)
 if os.environ.get("FAKE_FAIL") == command:
     sys.exit("error: no such luck")
+while "--plan" in words and os.path.exists(os.environ.get("FAKE_HOLD", "")):
+    time.sleep(0.05)
 time.sleep(float(os.environ.get(f"FAKE_SECONDS_{command.upper()}", os.environ.get("FAKE_SECONDS", 0))))
 
 

@@ -322,9 +322,12 @@ def test_a_failed_training_ends_with_its_error(recipe):
 
 @pytest.fixture
 def busy(recipe):
-    """A run that mixes the training set for some seconds."""
+    """A run that is at the training set's mixing as long as its ``hold`` is there."""
     recipe.calls_file.write_text("")
-    process = recipe.start(FAKE_SECONDS_MIX="2")
+    hold = recipe.path / "hold"
+    hold.touch()
+    process = recipe.start(FAKE_HOLD=str(hold))
+    process.hold = hold
     while "mix train" not in recipe.calls():
         time.sleep(0.05)
         assert process.poll() is None
@@ -336,10 +339,13 @@ def busy(recipe):
 def test_a_second_run_at_the_same_time_waits_for_what_both_need(recipe, busy):
     recipe.write("conf/train_y.yaml", "model: y\n")
     other = recipe.start("--train_config", "conf/train_y.yaml")
-    out, err = other.communicate(timeout=120)
-    assert other.returncode == 0 == busy.wait(timeout=120), out + err
-    assert f"dump/raw/train: process {busy.pid} is at work on mix there (on {os.uname().nodename}, since " in out
-    assert "), which this run needs, too: it waits" in out
+    while "it waits" not in (line := other.stdout.readline()):
+        assert line
+    busy.hold.unlink()
+    out, err = other.communicate(timeout=300)
+    assert other.returncode == 0 == busy.wait(timeout=300), out + err
+    assert f"dump/raw/train: process {busy.pid} is at work on mix there (on {os.uname().nodename}, since " in line
+    assert "), which this run needs, too: it waits" in line
     calls = [line.split() for line in recipe.calls_file.read_text().splitlines()]
     assert sum(call[0] == "mix" and "--collect" in call for call in calls) == 3, "each set is made once"
     assert sorted(call[2] for call in calls if call[0] == "train") == ["conf/train_x.yaml", "conf/train_y.yaml"]
@@ -355,10 +361,12 @@ def test_a_second_run_that_waits_can_be_ended_and_leaves_the_first_alone(recipe,
     other = recipe.start()
     while "it waits" not in other.stdout.readline():
         assert other.poll() is None
+    time.sleep(1)  # until it does
     other.terminate()
-    _, err = other.communicate(timeout=20)
+    _, err = other.communicate(timeout=60)
     assert other.returncode == 143 and "was interrupted by SIGTERM" in err
-    assert busy.wait(timeout=120) == 0
+    busy.hold.unlink()
+    assert busy.wait(timeout=300) == 0
 
 
 def test_a_training_that_a_scheduler_refuses_has_no_log_to_show(recipe):
