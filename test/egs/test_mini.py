@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +270,13 @@ def test_both_folders_of_ones_own_are_asked_for(tmp_path):
     assert "--noise_dir is missing; give both" in run_recipe("--speech_dir", tmp_path, code=1).stderr
     said = run_recipe("--speech_dir", "/nope", "--noise_dir", tmp_path, code=1).stderr
     assert "--speech_dir /nope: no such folder; give both" in said
+
+
+def test_making_the_corpus_is_interrupted_without_a_word_of_its_processes(tmp_path):
+    command = [sys.executable, MINI / "local" / "make_corpus.py", "--out", tmp_path / "corpus", "--nj", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not any((tmp_path / "corpus").rglob("*.wav")) and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and len(said.splitlines()) == 1, said

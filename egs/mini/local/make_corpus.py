@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def main(argv=None):
         for kind in kinds.split():
             jobs.append((make_kind, (args.out / "noise" / part, part, kind, count)))
     logging.info("%s: making what is not there yet of speech and noise, less than a minute", args.out)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes are ended, and say nothing
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["numpy", "noises", "senet.data.audio", "senet.dsp.resample"])
     with processes.Pool(args.nj, maxtasksperchild=1) as pool:
