@@ -388,6 +388,7 @@ def link(name, target, kind=tarfile.SYMTYPE):
         ("x.zip", zip_({"ok": b"1", "../../../evil": b"2"})),
         ("x.zip", zip_({"/evil": b"2"})),
     ],
+    ids=["tar-up", "tar-link-up", "tar-link-away", "tar-pipe", "zip-up", "zip-absolute"],
 )
 def test_what_points_outside_the_folder_is_refused(site, parts, to, tmp_path, name, content):
     site.files[name] = content
