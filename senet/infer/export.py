@@ -96,7 +96,7 @@ def require_packages(kind):
 
 def require_folder(folder):
     """The path of a folder to make, empty, or of an earlier export; else UserError."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if folder.exists() and not (folder / "export.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"-o {folder}: is there and holds something else than an export; give another folder")
     return folder
@@ -144,8 +144,11 @@ def _export_part(which, step, folder, kind):
         raise
     except Exception as error:
         logging.debug("", exc_info=True)
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{path.name}: torch cannot export {type(step).__name__}: {reason[0]}") from error
+        cause = error
+        while cause.__cause__ is not None:  # torch wraps it in advice for its developers
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [""])[0] or type(cause).__name__
+        raise UserError(f"{path.name}: torch cannot export {type(step).__name__}: {reason}") from error
     logging.info("%s: %s MB, %.1f s", path.name, f"{path.stat().st_size / 1e6:.1f}", time.perf_counter() - start)
     return info
 

@@ -167,6 +167,13 @@ def _gates(weight):
     return torch.cat([i, o, f, c])
 
 
+def _attention(query, key, value, **kwargs):
+    """With an axis for heads, without which it has no translation."""
+    if query.ndim == 3:
+        return F.scaled_dot_product_attention(*(x[:, None] for x in (query, key, value)), **kwargs)[:, 0]
+    return F.scaled_dot_product_attention(query, key, value, **kwargs)
+
+
 class _Pairs(TorchFunctionMode):
     """Makes pairs of what would be the first complex tensors, and real signals of the last.
 
@@ -187,6 +194,7 @@ class _Pairs(TorchFunctionMode):
             torch.fft.rfft: self._rfft,
             torch.fft.irfft: self._irfft,
             torch.lstm: _lstm,
+            F.scaled_dot_product_attention: _attention,
         }
         return makers.get(func, func)(*args, **(kwargs or {}))
 
