@@ -33,6 +33,7 @@ SECONDS = 4.0  # of audio that speed is measured with, and that a fixed length h
 MOST = 1 << 28  # bytes of a constant that is computed once, at export
 QUANTISED = ["MatMul", "Gemm", "LSTM"]  # what int8 makes faster; convolutions become slower
 GAIN = 1.1  # times smaller or faster that int8 has to be, or it is not kept
+LEAST_SNR = 30  # dB, of int8's output, taking float's for the signal: noise that enhanced speech may hide
 
 
 def export(enhancer, folder, name, kind="onnx", parts=("offline", "stream"), int8=False):
@@ -44,7 +45,7 @@ def export(enhancer, folder, name, kind="onnx", parts=("offline", "stream"), int
         name: where the model came from, for export.json.
         kind: ``"onnx"`` or ``"pt2"``.
         parts: which of ``offline``, ``stream``.
-        int8: of ONNX, also with weights of 8 bits, where that makes it faster or smaller.
+        int8: of ONNX, also with weights of 8 bits, where that makes it faster or smaller and hardly changes the output.
     Returns:
         what is in export.json.
     Raises:
@@ -355,14 +356,16 @@ def _quantise(which, folder, rate, info):
         "times_faster": factors[0] / factors[1],
         "real_time_factor": factors[1],
         "largest_difference": float(np.abs(found - expected).max()),
-        "snr_db": 10 * math.log10(float(np.sum(expected**2.0)) / error) if error else None,
-        "kept": smaller >= GAIN or factors[0] / factors[1] >= GAIN,
+        "snr_db": 10 * math.log10(max(float(np.sum(expected**2.0)), 1e-10) / max(error, 1e-10)),
     }
-    words = "{times_smaller:.2f} times smaller, {times_faster:.2f} times as fast, differs by {largest_difference:.2g}"
-    said = words.format(**result) + (f" (SNR {result['snr_db']:.1f} dB)" if error else "")
+    pays = max(smaller, result["times_faster"]) >= GAIN
+    result["kept"] = pays and result["snr_db"] >= LEAST_SNR
+    words = "{times_smaller:.2f} times smaller, {times_faster:.2f} times as fast, SNR {snr_db:.1f} dB"
+    said = words.format(**result)
     if result["kept"]:
         logging.info("%s: %s", target.name, said)
     else:
-        logging.warning("%s: %s: does not pay, not kept", target.name, said)
+        reason = f"an SNR below {LEAST_SNR} dB would be heard" if pays else "does not pay"
+        logging.warning("%s: %s: %s, not kept", target.name, said, reason)
         target.unlink()
     return result
