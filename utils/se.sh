@@ -366,7 +366,7 @@ train() {
   SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" "${where[@]}" "$log" "${command[@]}" &
   child=$!
   script=false
-  tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /d' & # shows how it goes
+  tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /,$d' & # shows how it goes
   wait "$child" || code=$?
   wait
   # Why it ended, at the end; a scheduler that refuses it says so itself.

@@ -39,7 +39,6 @@ def open_data(args, model, passes=1):
     else:
         crop = {"crop_seconds": args.crop_seconds, "crop_hop_seconds": args.crop_hop_seconds}
         train = batches(args.train, passes=passes, **crop)
-        tell_sizes(args, train, model.sample_rate)
     return train, batches(args.valid, shuffle=False)
 
 

@@ -13,7 +13,7 @@ from senet import checkpoint, config
 from senet.errors import UserError
 from senet.lock import Lock
 from senet.train.build import build_model, build_objective, count_macs, set_threads
-from senet.train.data import open_data, require_shared_memory
+from senet.train.data import open_data, require_shared_memory, tell_sizes
 from senet.train.distributed import connected, name_of
 from senet.train.experiment import Experiment
 from senet.train.largest import largest_micro_batch
@@ -113,6 +113,8 @@ def build_trainer(args, device, group, experiment, facts, read_weights=None):
         return None
     objective = build_objective(args, model, device, group)
     train, valid = open_data(args, model, objective.passes)
+    if not args.mix_conf and not group.rank:
+        tell_sizes(args, train, model.sample_rate)
     require_shared_memory(args, group, train, valid)
     require_schedule(args, train.num_batches())
     if not args.batch_seconds and args.batch_size < group.world:

@@ -30,7 +30,7 @@ _ERROR = re.compile(
     r"|.*\b(Killed|Bus error|Segmentation fault)\b"
 )
 _ENDED = re.compile(r"# Ended \((?!code 0\))|# Refused: ")  # by the job's runner, or by the scheduler
-_OVER = re.compile(r"# (Ended|Finished) ")
+_OVER = re.compile(r"# (?:Ended \(code|Finished .* with status) (\d+)")
 _BEFORE_TEXT = re.compile(r"^\S+ \(\S+\) \w+: ")  # time and place of a log line
 _JOB = "SLURM_JOB_ID", "JOB_ID"
 
@@ -142,7 +142,7 @@ def read(expdir, silent_after=600.0):
         state = "starting" if not ours else "running" if heard < silent_after else "silent"
         known |= {k: holder[k] for k in ("host", "pid")}
     elif _driver_lives(expdir):
-        state = "starting" if _job_began(expdir / "logdir" / "train.log") else "waiting"
+        state = _of_job(expdir / "logdir" / "train.log") or state or "starting"
     elif holder and any(said.get(k) != holder[k] for k in ("host", "pid")):
         state = "dead"  # killed as it started, whatever one before it said
         known |= {k: holder[k] for k in ("host", "pid")} | {"error": None}
@@ -200,10 +200,13 @@ def _driver_lives(expdir):
         return False
 
 
-def _job_began(log):
-    """Whether its runner has written into the log since the job was submitted, or was put back into the queue."""
+def _of_job(log):
+    """The state of a job that run.sh waits for, by the log that its runner makes anew; None: it has ended well."""
     lines = _last_lines(log)
-    return bool(lines) and not _OVER.match(lines[-1])
+    over = _OVER.match(lines[-1]) if lines else None
+    if over and not int(over[1]):
+        return None
+    return "starting" if lines and not over else "waiting"  # also when it was put back into the queue
 
 
 def _start_failed(expdir):

@@ -232,6 +232,10 @@ class TestReading:
         assert status.read(tmp_path)["state"] == "starting"
         log.write_text("# Running on node1\n# Finished at now with status 75\n")  # and is in the queue again
         assert status.read(tmp_path)["state"] == "waiting"
+        note(tmp_path, state="finished")
+        assert status.read(tmp_path)["state"] == "waiting"  # for more epochs
+        log.write_text("# Running on node1\n# Finished at now with status 0\n")
+        assert status.read(tmp_path)["state"] == "finished"
 
     def test_a_refusal_of_many_lines_is_told_with_what_differs(self, tmp_path):
         (tmp_path / "logdir").mkdir()
