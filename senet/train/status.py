@@ -19,6 +19,7 @@ from pathlib import Path
 from senet import checkpoint
 from senet.errors import UserError
 from senet.files import write_json
+from senet.signals import AGAIN
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _ERROR = re.compile(
     r"error: |.* (ERROR|CRITICAL): |\w[\w.]*(Error|Exception|Interrupt)\b(:|$)|slurmstepd: error"
     r"|.*\b(Killed|Bus error|Segmentation fault)\b"
 )
-_ENDED = re.compile(r"# Ended \((?!code 0\))|# Refused: ")  # by the job's runner, or by the scheduler
+_ENDED = re.compile(rf"# Ended \((?!code (0|{AGAIN})\))|# Refused: ")  # by the job's runner, or by the scheduler
 _OVER = re.compile(r"# (?:Ended \(code|Finished .* with status) (\d+)")
 _BEFORE_TEXT = re.compile(r"^\S+ \(\S+\) \w+: ")  # time and place of a log line
 _JOB = "SLURM_JOB_ID", "JOB_ID"

@@ -185,6 +185,7 @@ class TestReading:
             (["Traceback", "  File 'x'", "torch.OutOfMemoryError: CUDA out of memory"],
              "torch.OutOfMemoryError: CUDA out of memory"),
             (["epoch 1", "slurmstepd: error: *** JOB 4 CANCELLED ***"], "slurmstepd: error: *** JOB 4 CANCELLED ***"),
+            (["saved at step 7", "# Ended (code 75) at x"], None),
             (["epoch 1", "# Ended (code 137) at x"], "# Ended (code 137) at x"),
             (["bash: line 1: 93 Killed  python", "# Ended (code 137) at x"], "bash: line 1: 93 Killed  python"),
         ],
