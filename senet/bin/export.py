@@ -48,8 +48,8 @@ def get_parser():
         "--int8",
         action="store_true",
         help="also weights of 8 bits (dynamic quantisation of linear layers and LSTMs), model.int8.onnx and "
-        "stream.int8.onnx: size, speed and difference are measured; what is neither smaller nor faster, or below 30 dB SNR, is "
-        "not kept",
+        "stream.int8.onnx: size, speed and difference are measured; what is neither smaller nor faster, or below 30 dB,"
+        " is not kept",
     )
     return parser
 
