@@ -2,7 +2,8 @@
 """Stands in for sbatch, squeue, scancel and scontrol, by the name it is called by; what it does wrong says FAKE_SLURM.
 
 refuse: no job is taken. pending: it waits with the reason in FAKE_REASON. vanish: it is forgotten. kill: the script is
-killed. late: status first, log a second later. preempt: ended once by SIGTERM, back in the queue, then run.
+killed. limit: so, for its time is over. late: status first, log a second later. preempt: ended once by SIGTERM, back in
+the queue, then run.
 Everything is in the folder FAKE_FOLDER: `job` (the script), `calls`, `pid.<task>`.
 """
 
@@ -56,8 +57,11 @@ if name == "sbatch":
     elif wrong not in ("pending", "vanish"):
         for task in range(int(first), int(last or first) + 1):
             process = run_task(task)
-            if wrong == "kill":
+            if wrong in ("kill", "limit"):
                 time.sleep(0.5)
+                if wrong == "limit":
+                    output = next(word.partition("=")[2] for word in words if word.startswith("--output="))
+                    Path(output).write_text("slurmstepd: error: *** JOB 7 ON n CANCELLED AT t DUE TO TIME LIMIT ***\n")
                 os.killpg(process.pid, signal.SIGKILL)
     print("7")
 elif name == "squeue" and "%o" not in words:

@@ -122,6 +122,11 @@ def test_a_task_killed_with_its_script_ends_as_slurm_remembers(runner):
     assert "unless somebody did that, memory was full: lower batch_size" in said
 
 
+def test_a_job_whose_time_is_over_is_told_what_to_ask_for(runner):
+    said = runner("x.log", "sleep", "30", wrong="limit", code=1)
+    assert 'hint: its time was over; ask for more, as in cmd.sh by "slurm.py --time' in said
+
+
 def test_a_job_that_can_never_start_is_cancelled_with_the_reason(runner):
     said = runner("--num-threads", "9", "x.log", "true", wrong="pending", reason="PartitionConfig", code=1)
     assert "job 7 would wait for ever, and was cancelled: PartitionConfig" in said
