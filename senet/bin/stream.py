@@ -11,7 +11,6 @@ error. Ctrl-C ends it. Exit status: 0 the input ended, or --live was ended; 1 it
 
 import argparse
 import logging
-import math
 import sys
 import time
 
@@ -80,9 +79,9 @@ def main(argv=None):
         print(sounddevice().query_devices())
         return 0
     torch.set_num_threads(args.num_threads)
-    enhance, rate, chunk, latency = prepare(args)
+    enhance, rate, chunk = prepare(args)
     if args.live:
-        ahead = chunk + math.ceil(latency * rate)
+        ahead = chunk + enhance.latency
         ends = SoundCard(rate, args.channels, chunk, ahead, (args.input_device, args.output_device))
     else:
         ends = Pipe(sys.stdin.buffer, sys.stdout.buffer, args.format, args.channels)
@@ -105,31 +104,30 @@ def main(argv=None):
 
 
 def prepare(args):
-    """The stream, which is at speed already, its rate in Hz, the chunks' samples, and the latency in seconds."""
+    """The stream, which is at speed already, its rate in Hz, and the chunks' samples."""
     import torch
 
     from senet import load_model
-    from senet.infer.live import resampling_latency
-    from senet.infer.stream import Stream
 
     model = load_model(args.model, args.checkpoint)
-    rate = args.sample_rate or model.sample_rate
-    chunk = args.chunk or math.ceil(Stream(model.model).hop * rate / model.sample_rate)
-    latency, resampling = model.latency / model.sample_rate, resampling_latency(rate, model.sample_rate, chunk)
-    first = model.stream(rate, args.channels)
-    for _ in range(math.ceil((latency + resampling) * rate / chunk) + 10):  # the first steps take longer
-        first.step(torch.zeros(args.channels, chunk))
+    stream = model.stream(args.sample_rate, args.channels)
+    rate, chunk = stream.sample_rate, args.chunk or stream.hop
+    for _ in range(stream.latency // chunk + 10):  # the first steps take longer
+        stream.step(torch.zeros(args.channels, chunk))
+    stream.reset()
+    latency = stream.latency / rate
+    resampling = latency - model.latency / model.sample_rate
     logging.info(
         "%s: %s, %d Hz, channels: %d, latency %.1f ms and the chunk's %.4g ms%s",
         args.model,
         type(model.model).__name__,
         rate,
         args.channels,
-        1000 * latency,
+        1000 * (latency - resampling),
         1000 * chunk / rate,
         f", and {1000 * resampling:.1f} ms of resampling, which {model.sample_rate} Hz would spare" * bool(resampling),
     )
-    return model.stream(rate, args.channels), rate, chunk, latency + resampling
+    return stream, rate, chunk
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.dsp.resample import Resampler, resample
+from senet.dsp.resample import LiveResampler, Resampler, resample
 from senet.errors import UserError
 from senet.infer.long import Windows, by_channels
-from senet.infer.stream import Stream
+from senet.infer.stream import Stream, require_chunk
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
 WINDOW_SECONDS = 30.0
@@ -119,31 +119,35 @@ class Enhancer:
         if len(dry):
             yield _mixed(dry, self._run(stream.flush).reshape(dry.shape), mix)
 
-    def stream(self, sample_rate: int | None = None, channels: int = 1) -> "Stream | Resampled":
+    def stream(self, sample_rate: int | None = None, channels: int = 1) -> "Stream | LiveStream":
         """A live stream: ``step(x (C, N)) -> (C, M)`` for chunks of any size, then ``flush()``.
 
         Args:
-            sample_rate: of the chunks in Hz; None: the model's.
+            sample_rate: of the chunks in Hz; None: the model's. What another one adds is in ``latency``.
             channels: C.
         Raises:
             UserError: the model needs whole recordings.
         """
-        return self._at(sample_rate or self.sample_rate, Stream(self.model, channels), channels)
+        stream = Stream(self.model, channels)
+        if sample_rate in (None, self.sample_rate):
+            return stream
+        _require(sample_rate)
+        return LiveStream(stream, sample_rate, channels)
 
     def _long(self, sample_rate, channels):
         """What enhances a recording of any length, in blocks at ``sample_rate``."""
         if self.causal:
-            return self.stream(sample_rate, channels)
-        return self._at(sample_rate, Windows(self.model, channels, round(self.window * self.sample_rate)), channels)
+            stream = Stream(self.model, channels)
+        else:
+            stream = Windows(self.model, channels, round(self.window * self.sample_rate))
+        if sample_rate == self.sample_rate:
+            return stream
+        there, back = (sample_rate, self.sample_rate, channels), (self.sample_rate, sample_rate, channels)
+        return Resampled(stream, Resampler(*there), Resampler(*back))
 
     def _run(self, function, *args):
         with torch.inference_mode():
             return _finite(function(*args).cpu().numpy().T)
-
-    def _at(self, sample_rate, stream, channels):
-        if sample_rate == self.sample_rate:
-            return stream
-        return Resampled(stream, sample_rate, self.sample_rate, channels)
 
 
 class Resampled:
@@ -151,16 +155,11 @@ class Resampled:
 
     Args:
         stream: at the model's rate: ``step(x (C, N)) -> (C, M)``, ``flush() -> (C, M)``.
-        sample_rate: Hz, of what comes and goes here.
-        model_rate: Hz.
-        channels: C.
+        down, up: to the model's rate and back.
     """
 
-    def __init__(self, stream: Stream | Windows, sample_rate: int, model_rate: int, channels: int):
-        self._stream = stream
-        self._down = Resampler(sample_rate, model_rate, channels)
-        self._up = Resampler(model_rate, sample_rate, channels)
-        self._given = 0
+    def __init__(self, stream: Stream | Windows, down: Resampler | LiveResampler, up: Resampler | LiveResampler):
+        self._stream, self._down, self._up, self._given = stream, down, up, 0
 
     def step(self, x: Tensor) -> Tensor:
         """(C, N) float32 -> (C, M): what is settled by now."""
@@ -181,6 +180,45 @@ class Resampled:
         return _rows(self._up.step(y.cpu().numpy().T))
 
 
+class LiveStream(Resampled):
+    """A ``Stream`` at another rate than its model's, used like it: output sample n is there, at the latest, as soon as
+    input sample n + ``latency`` is, or the signal is over.
+
+    Args:
+        stream: at the model's rate.
+        sample_rate: Hz, of what comes and goes here.
+        channels: C.
+    Attributes:
+        latency: samples at ``sample_rate``, with what resampling waits for (``senet.dsp.resample.LiveResampler``).
+        hop: the least number of samples that lasts as long as the model's.
+    """
+
+    def __init__(self, stream: Stream, sample_rate: int, channels: int):
+        self.sample_rate, self._channels, self._device = sample_rate, channels, torch.device("cpu")
+        rate = stream.sample_rate
+        super().__init__(stream, LiveResampler(sample_rate, rate, channels), LiveResampler(rate, sample_rate, channels))
+        self.latency = (stream.latency + self._up.ahead) * sample_rate // rate + self._down.ahead
+        self.hop = -(-stream.hop * sample_rate // rate)
+
+    def step(self, x: Tensor) -> Tensor:
+        """As that of a Stream."""
+        require_chunk(x, self._channels)
+        self._device = x.device
+        return super().step(x.detach().float().cpu()).to(x.device)
+
+    def flush(self) -> Tensor:
+        """As that of a Stream."""
+        rest = super().flush().to(self._device)
+        self.reset()
+        return rest
+
+    def reset(self):
+        """Forget the signal; the next ``step`` begins another one."""
+        for part in (self._stream, self._down, self._up):
+            part.reset()
+        self._given = 0
+
+
 def _rows(x):
     """(N, C) array -> (C, N) tensor."""
     return torch.from_numpy(np.ascontiguousarray(x.T))
@@ -199,7 +237,7 @@ def _checked(x):
     return x.astype(np.float32, copy=False)
 
 
-def _require(sample_rate, mix):
+def _require(sample_rate, mix=1.0):
     if sample_rate != int(sample_rate) or sample_rate < 1:
         raise UserError(f"its sample rate is {sample_rate} Hz, expected a whole number from 1 on")
     if not 0 <= mix <= 1:

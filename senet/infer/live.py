@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senet.dsp.resample import Resampler
 from senet.errors import UserError
 
 FORMATS = {"s16le": "<i2", "f32le": "<f4"}
@@ -134,20 +133,3 @@ class Clock:
             f"percentile), {worst:.2f} ms (worst); {int((times > self.deadline).sum())} were late; real-time factor "
             f"{times.mean() / self.deadline:.3f}"
         )
-
-
-def resampling_latency(sample_rate: int, model_rate: int, chunk: int) -> float:
-    """Seconds by which resampling to the model's rate and back holds samples up at most, as found by trying it.
-
-    Args:
-        sample_rate, model_rate: Hz.
-        chunk: samples at a time.
-    """
-    if sample_rate == model_rate:
-        return 0.0
-    there, back = Resampler(sample_rate, model_rate, 1), Resampler(model_rate, sample_rate, 1)
-    most, silence = 0, np.zeros((chunk, 1), np.float32)
-    while there.taken < 2 * sample_rate:
-        back.step(there.step(silence))
-        most = max(most, there.taken - back.given)
-    return most / sample_rate

@@ -48,10 +48,7 @@ class Stream:
         Raises:
             UserError: another number of channels, or samples that are not finite; the stream can go on without them.
         """
-        if x.ndim != 2 or x.shape[0] != self._channels:
-            raise UserError(f"a chunk of shape {tuple(x.shape)}, expected ({self._channels}, samples)")
-        if not torch.isfinite(x).all():
-            raise UserError("a chunk holds NaN or infinite samples")
+        require_chunk(x, self._channels)
         self._device = x.device
         with torch.inference_mode():
             return self._core.step(x.to(self._core.like)).to(x.device)
@@ -111,6 +108,14 @@ class FrameStep(nn.Module):
         with torch.no_grad(), Memory() as memory:
             self.model.enhanced(torch.zeros_like(stft.window[: stft.num_bins, None]).expand(channels, -1, 1) + 0j)
         return memory
+
+
+def require_chunk(x: Tensor, channels: int):
+    """UserError unless ``x`` is (C, N) of finite samples."""
+    if x.ndim != 2 or x.shape[0] != channels:
+        raise UserError(f"a chunk of shape {tuple(x.shape)}, expected ({channels}, samples)")
+    if not torch.isfinite(x).all():
+        raise UserError("a chunk holds NaN or infinite samples")
 
 
 def require_streaming(model: nn.Module):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from senet.dsp.resample import Resampler, resample, resample_part, resampled_length
+from senet.dsp.resample import LiveResampler, Resampler, resample, resample_part, resampled_length
 
 RATES = [(48000, 16000), (44100, 16000), (22050, 16000), (11025, 16000), (8000, 16000), (16000, 48000)]
 
@@ -74,3 +74,50 @@ def test_blocks_give_the_samples_of_the_whole(rate_in, rate_out, n):
     blocks = [x[:0], x[: n // 3], x[:0], x[n // 3 : n // 2], x[n // 2 :], x[:0]]
     y = np.concatenate([*map(resampler.step, blocks), resampler.flush()])
     assert np.array_equal(y, resample(x, rate_in, rate_out))
+
+
+LIVE_RATES = [(48000, 16000), (44100, 16000), (16000, 48000), (16000, 44100), (8000, 16000), (16000, 8000)]
+
+
+class TestLive:
+    @staticmethod
+    def join(resampler, blocks):
+        return np.concatenate([*map(resampler.step, blocks), resampler.flush()])
+
+    @pytest.mark.parametrize(("rate_in", "rate_out"), LIVE_RATES)
+    @pytest.mark.parametrize("n", [0, 1, 2, 10, 1000, 30000])
+    def test_blocks_do_not_matter_and_lengths_are_those_of_resample(self, rate_in, rate_out, n):
+        x = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
+        resampler = LiveResampler(rate_in, rate_out, 2)
+        y = self.join(resampler, [x[:0], x[: n // 3], x[:0], x[n // 3 : n // 2], x[n // 2 :], x[:0]])
+        assert y.shape == (resampled_length(n, rate_in, rate_out), 2) and y.dtype == np.float32
+        resampler.reset()
+        assert np.abs(self.join(resampler, [x]) - y).max(initial=0) < 1e-6
+
+    @pytest.mark.parametrize(("rate_in", "rate_out"), LIVE_RATES)
+    def test_waits_for_as_much_as_it_says_and_no_longer(self, rate_in, rate_out):
+        resampler = LiveResampler(rate_in, rate_out, 1)
+        assert resampler.ahead / rate_in <= 0.0061  # seconds; 48 periods of 8 kHz
+        for taken in range(1, 2000):
+            resampler.step(np.zeros((1, 1), np.float32))
+            next_needs = resampler.given * rate_in // rate_out + resampler.ahead
+            last_needed = (resampler.given - 1) * rate_in // rate_out + resampler.ahead if resampler.given else 0
+            assert last_needed <= taken - 1 < next_needs
+
+    @pytest.mark.parametrize(("rate_in", "rate_out"), LIVE_RATES)
+    def test_tones_up_to_nine_tenths_of_the_band_stay_and_nothing_else_is_heard(self, rate_in, rate_out):
+        half = min(rate_in, rate_out) // 2
+
+        def tone(hertz, rate):
+            return np.sin(2 * np.pi * hertz * np.arange(rate // 2) / rate + 0.3)
+
+        def live(hertz):
+            y = self.join(LiveResampler(rate_in, rate_out, 1), [tone(hertz, rate_in)[:, None].astype(np.float32)])
+            return y[:, 0]
+
+        inside = slice(rate_out // 10, -rate_out // 10)
+        for share in (0.02, 0.3, 0.9):
+            assert np.abs(live(share * half) - tone(share * half, rate_out))[inside].max() < 2e-3
+        for share in (1.02, 1.1, 1.4, 1.9):
+            if share * half < rate_in / 2:
+                assert np.abs(live(share * half))[inside].max() < 1e-4

@@ -157,15 +157,57 @@ class TestLong:
         with pytest.raises(UserError, match="a block of shape .* follows others of"):
             list(offline.blocks([np.zeros((10, 2)), np.zeros((10, 3))], 16000))
 
-    def test_a_stream_at_another_rate(self, causal, offline):
-        x = torch.from_numpy(tone(48000, 1.0))[None]
+
+class TestLive:
+    """Streams at another rate than the model's."""
+
+    @pytest.fixture
+    def causal(self, expdir):
+        return load_model(expdir)
+
+    @pytest.mark.parametrize("rate", [8000, 44100, 48000])
+    def test_a_stream_is_in_line_with_the_recording_and_begins_again(self, causal, rate):
+        x = torch.from_numpy(tone(rate, 1.0) * np.hanning(rate)).float().expand(2, -1)
+        expected = torch.from_numpy(causal.enhance(x.T.numpy(), rate).T)
+        stream = causal.stream(rate, 2)
+        for size in (rate, 500, 77):
+            y = torch.cat([*(stream.step(part) for part in x.split(size, 1)), stream.flush()], 1)
+            assert y.shape == x.shape
+            assert (y - expected).abs().max() < 1e-3 * expected.abs().max()
+        stream.step(x)
+        stream.reset()
+        again = torch.cat([stream.step(x), stream.flush()], 1)
+        assert (again - y).abs().max() < 1e-5
+
+    @pytest.mark.parametrize("rate", [8000, 44100, 48000])
+    def test_latency_is_what_it_says(self, causal, rate):
+        stream, given, most = causal.stream(rate), 0, 0
+        x = 0.1 * torch.randn(1, stream.latency + rate // 20, generator=torch.Generator().manual_seed(0))
+        for taken in range(x.shape[1]):
+            missing = taken - given  # of output sample ``given`` when input sample ``taken`` comes
+            given += stream.step(x[:, taken : taken + 1]).shape[1]
+            most = max(most, missing if given > taken - missing else 0)
+        milliseconds = 1000 * stream.latency / rate
+        least = 1000 * causal.latency / causal.sample_rate
+        assert least + 2 < milliseconds < least + 13
+        assert stream.latency - (rate != 48000) <= most <= stream.latency  # no more than rounding
+
+    @pytest.mark.parametrize("n", [0, 1, 2, 10])
+    def test_short_signals(self, causal, n):
+        stream = causal.stream(44100)
+        y = torch.cat([stream.step(torch.zeros(1, n)), stream.flush()], 1)
+        assert y.shape == (1, n)
+
+    def test_refusals(self, causal):
         stream = causal.stream(48000)
-        y = torch.cat([*(stream.step(part) for part in x.split(500, 1)), stream.flush()], 1)
-        assert y.shape == x.shape
-        expected = Enhancer(causal.model).enhance(x[0], 48000)
-        assert (y[0] - expected).abs().max() < 1e-5
+        with pytest.raises(UserError, match="a chunk holds NaN"):
+            stream.step(torch.full((1, 10), torch.nan))
+        with pytest.raises(UserError, match=r"a chunk of shape \(2, 10\), expected \(1, samples\)"):
+            stream.step(torch.zeros(2, 10))
+        with pytest.raises(UserError, match="its sample rate is 0 Hz"):
+            causal.stream(0)
         with pytest.raises(UserError, match="needs the whole recording"):
-            offline.stream()
+            Enhancer(Halve()).stream()
 
 
 def test_what_it_says_of_its_model(expdir):
