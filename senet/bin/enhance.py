@@ -84,6 +84,14 @@ def get_parser():
         help="a longer recording is enhanced in pieces: by a causal model as a stream, otherwise in overlapping "
         "windows of this length; memory grows with it",
     )
+    group.add_argument(
+        "--batch_size",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="recordings at once, for GPUs; only those of equal rate and length, of at most a window, share a call of "
+        "the model, so that results do not depend on it beyond rounding; memory grows with it",
+    )
     shards.add_arguments(parser)
     return parser
 
@@ -135,7 +143,7 @@ def enhance_scp(args, scp):
 
 def enhance_files(args):
     from senet.infer import files
-    from senet.infer.item import Progress
+    from senet.infer.item import Progress, by_length
     from senet.infer.work import Enhance
     from senet.processes import process_map
 
@@ -151,11 +159,13 @@ def enhance_files(args):
     files.require_space(needs)
     workers = prepare(args)
     if len(workers) > 1:  # the longest first, so that none is left for the end
-        todo = [need.item for need in sorted(needs, key=lambda need: -need.seconds)]
+        needs.sort(key=lambda need: -need.seconds)
+    batches = by_length([(need.item, need.info) for need in needs], args.batch_size, args.window)
     progress, failed = Progress(len(todo)), set()
-    for outcome in process_map([Enhance(worker, _how(args)) for worker in workers], todo, len(workers)):
-        progress.add(outcome)
-        failed |= {outcome.target} if outcome.error else set()
+    for outcomes in process_map([Enhance(worker, _how(args)) for worker in workers], batches, len(workers)):
+        for outcome in outcomes:
+            progress.add(outcome)
+            failed |= {outcome.target} if outcome.error else set()
     progress.finish()
     if args.report:
         report(args, [item for item in items if str(item.target) not in failed], workers[0].enhancer)
@@ -179,9 +189,8 @@ def prepare(args, threads=None):
     if args.ngpu > torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise UserError(f"--ngpu {args.ngpu}: torch {torch.__version__} sees {there}; use fewer, or see nvidia-smi")
-    found = workers(
-        max(args.nj, args.ngpu), args.ngpu, model=args.model, checkpoint=args.checkpoint, window=args.window
-    )
+    options = {k: getattr(args, k) for k in ("model", "checkpoint", "window", "batch_size")}
+    found = workers(max(args.nj, args.ngpu), args.ngpu, **options)
     enhancer = found[0].enhancer
     network = type(enhancer.model).__name__
     logging.info("%s: %s, %d Hz, on %s", Path(args.model), network, enhancer.sample_rate, enhancer.device)

@@ -28,10 +28,12 @@ class Enhancer:
         model, info: these.
         window: seconds; a longer recording is enhanced in pieces: by a causal model as a stream, by one that needs
             whole recordings in overlapping windows of this length (``senet.infer.long``).
+        batch_size: as many windows of samples the model may get at once: channels of a shorter signal are a batch, up
+            to that; results do not depend on it, but memory does, and on a GPU the time.
     """
 
     def __init__(self, model: nn.Module, info: dict[str, Any] | None = None, window: float = WINDOW_SECONDS):
-        self.model, self.info, self.window = model, info or {}, window
+        self.model, self.info, self.window, self.batch_size = model, info or {}, window, 1
 
     @property
     def sample_rate(self) -> int:
@@ -82,9 +84,8 @@ class Enhancer:
         enhanced = noisy
         if len(noisy):  # otherwise a sample or two at a higher rate
             batch = _rows(noisy.reshape(len(noisy), -1)).to(self.device)
-            enhanced = self._run(by_channels, self.model, batch, round(self.window * self.sample_rate)).reshape(
-                noisy.shape
-            )
+            most = self.batch_size * round(self.window * self.sample_rate)
+            enhanced = self._run(by_channels, self.model, batch, most).reshape(noisy.shape)
         back = resample(enhanced, self.sample_rate, sample_rate)[: len(x)]
         missing = [(0, len(x) - len(back))] + [(0, 0)] * (x.ndim - 1)
         return _mixed(x, np.pad(back, missing), mix)

@@ -76,42 +76,105 @@ def subtype_for(suffix, source, asked=None):
     return "PCM_24" if bits > 16 else "PCM_16"
 
 
-def enhance_item(enhancer, item, how):
-    """Enhance one recording; a failure is an Outcome, too.
+def by_length(found, most, window):
+    """Bring together what ``enhance_items`` takes.
+
+    Args:
+        found: ``(x, AudioInfo)`` of recordings, or None where it is not known, in the order in which they are wanted.
+        most: how many may be together.
+        window: seconds; a longer recording remains alone.
+    Returns:
+        lists of ``x``, each where its first one was.
+    """
+    lists, begun = [], {}
+    for x, info in found:
+        short = info and info.frames is not None and info.frames <= window * info.sample_rate
+        kind = (info.sample_rate, info.frames) if short else object()  # like no other
+        if len(begun.get(kind, ())) in (0, most):
+            begun[kind] = []
+            lists.append(begun[kind])
+        begun[kind].append(x)
+    return lists
+
+
+def enhance_items(enhancer, items, how):
+    """Enhance recordings; a failure is an Outcome, too, and does not hurt the others.
 
     Args:
         enhancer: Enhancer.
-        item: Item.
+        items: Items, one; or several recordings of one rate and length, at most a window, in one call of the model.
         how: How.
     Returns:
-        Outcome.
+        an Outcome for each.
     Raises:
         UserError: the disk is full, so that the next would fail, too.
     """
+    ready = [None] * len(items)
+    if len(items) > 1:
+        try:
+            ready = _together(enhancer, items, how.mix)
+        except (UserError, ValueError, MemoryError, RuntimeError) as error:  # alone, the one at fault says so
+            if _is_memory(error):
+                logging.warning("too little memory for %d recordings at once: enhanced one by one", len(items))
+    return [_enhance_item(enhancer, item, how, one) for item, one in zip(items, ready, strict=True)]
+
+
+class _Ready(NamedTuple):
+    """A recording that was read, and enhanced with others."""
+
+    recording: Recording
+    noisy: np.ndarray
+    enhanced: np.ndarray
+    computing: float  # seconds, its share
+
+
+def _together(enhancer, items, mix):
+    """As channels of one signal, of which each is enhanced by itself."""
+    recordings = [Recording(item.source, item.root) for item in items]
+    (rate,) = {recording.info.sample_rate for recording in recordings}
+    noisy = [next(recording.blocks(recording.info.frames)) for recording in recordings]
+    begin = time.perf_counter()
+    signal = np.concatenate([x.reshape(len(x), -1) for x in noisy], 1)
+    ends = np.cumsum([recording.info.channels for recording in recordings])[:-1]
+    enhanced = np.split(enhancer.enhance(signal, rate, mix), ends, 1)
+    seconds = (time.perf_counter() - begin) / len(items)
+    return [_Ready(r, x, y.reshape(x.shape), seconds) for r, x, y in zip(recordings, noisy, enhanced, strict=True)]
+
+
+def _is_memory(error):
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def _enhance_item(enhancer, item, how, ready):
     source = "standard input" if item.source == PIPE else item.source
     try:
-        return _enhance(enhancer, Recording(item.source, item.root), item, how, _Watch())
+        return _enhance(enhancer, item, how, ready)
     except UserError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
             raise
         reason = str(error) if isinstance(error, AudioError) else f"{source}: {error}"
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not _is_memory(error):
             raise
         reason = f"{source}: too little memory for windows of {enhancer.window:g} s; take a smaller --window"
     return Outcome(item.source, str(item.target), error=reason)
 
 
-def _enhance(enhancer, recording, item, how, watch):
+def _enhance(enhancer, item, how, ready):
+    recording = ready.recording if ready else Recording(item.source, item.root)
     rate, channels, frames, stored = recording.info
     suffix = Path(item.target).suffix.lower() or ".wav"
     subtype = subtype_for(suffix, stored, how.subtype)
-    before, after = loudness.Meter(rate), loudness.Meter(rate)
+    before, after, watch = loudness.Meter(rate), loudness.Meter(rate), _Watch(ready.computing if ready else 0.0)
     size = round(BLOCK_SECONDS * rate)
     short = frames is not None and frames <= enhancer.window * rate
-    read = watch.reading(recording.blocks(frames if short else size), recording)
+    read = [ready.noisy] if ready else watch.reading(recording.blocks(frames if short else size), recording)
     noisy = before.over(read) if how.keep_level else read
-    if short:
+    if ready:
+        blocks = (ready.enhanced for _ in noisy)
+    elif short:
         blocks = (enhancer.enhance(x, rate, how.mix) for x in noisy)
     else:
         blocks = enhancer.blocks(noisy, rate, how.mix)
@@ -155,8 +218,8 @@ def existing(folder):
 class _Watch:
     """Seconds of computing, and word of a long recording every ten seconds."""
 
-    def __init__(self):
-        self.seconds, self.last = 0.0, time.perf_counter()
+    def __init__(self, seconds):
+        self.seconds, self.last = seconds, time.perf_counter()
 
     def computing(self, blocks):
         """Yield the blocks, each of which may be computed when it is asked for."""

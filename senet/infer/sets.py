@@ -18,11 +18,11 @@ import torch
 from senet import provenance, records
 from senet.data.blocks import Recording, is_whole
 from senet.data.scp import Scp, write_table
-from senet.data.stored import AudioError
+from senet.data.stored import AudioError, AudioInfo
 from senet.errors import UserError
 from senet.files import write_json
 from senet.infer.enhance import BLOCK_SECONDS
-from senet.infer.item import How, Item, Outcome, Progress, enhance_item
+from senet.infer.item import How, Item, Outcome, Progress, by_length, enhance_items
 from senet.infer.work import Worker
 from senet.processes import process_map
 from senet.shards import all_shards, my_shards, require_all
@@ -65,19 +65,19 @@ class _Task(NamedTuple):
         scp, path = Scp(self.scp_path), _shard_path(self.out, shard)
         header, known = records.previous(path)
         known = known if header == {"model": self.identity} else {}
-        done = [self._utterance(scp, i, known) for i in range(shard.start, shard.stop)]
-        kept = [record for record, _ in done if record]
+        found = self._enhanced([self._utterance(scp, i, known) for i in range(shard.start, shard.stop)])
+        kept = [utterance.record for utterance in found if utterance.record]
         if kept != list(known.values()):
             records.write(path, {"model": self.identity}, kept)
-        outcomes = [outcome for _, outcome in done]
+        outcomes = [utterance.outcome for utterance in found]
         computing, seconds = (sum(getattr(o, k) for o in outcomes if o) for k in ("computing", "seconds"))
         where = _where(self.worker.enhancer.device)
-        where |= {"checkpoint": self.worker.checkpoint, "sha256": self.identity}
+        where |= {"checkpoint": self.worker.checkpoint, "sha256": self.identity, "batch_size": self.worker.batch_size}
         _write_time(_time_path(self.out, shard), computing, seconds, where)
         return outcomes
 
     def _utterance(self, scp, i, known):
-        """``(record, Outcome)``: no record where it failed, no outcome where it was done before."""
+        """With its record if it was done before, and with an Outcome if it cannot be read."""
         utt = scp.key(i)
         item = Item(scp.value(i), target(self.out, utt), scp.root)
         if item.target.exists() and (scp.root / item.source).exists() and item.target.samefile(scp.root / item.source):
@@ -89,13 +89,34 @@ class _Task(NamedTuple):
             rate = recording.info.sample_rate
             digest = records.blocks_digest(recording.blocks(round(BLOCK_SECONDS * rate)), rate)
         except AudioError as error:
-            return None, Outcome(item.source, str(item.target), error=str(error))
+            return _Utterance(utt, item, outcome=Outcome(item.source, str(item.target), error=str(error)))
         if utt in known and known[utt]["input"] == digest and is_whole(item.target, known[utt]["samples"]):
-            return known[utt], None
-        outcome = enhance_item(self.worker.enhancer, item, self.how)
-        if outcome.error:
-            return None, outcome
-        return {"utt": utt, "input": digest, "samples": outcome.samples, "clipped": outcome.clipped}, outcome
+            return _Utterance(utt, item, record=known[utt])
+        return _Utterance(utt, item, recording.info, digest)
+
+    def _enhanced(self, found):
+        """All _Utterances, those that are to be enhanced with their Outcomes, and records where they did not fail."""
+        todo = [(i, utterance.info) for i, utterance in enumerate(found) if utterance.info]
+        for together in by_length(todo, self.worker.batch_size, self.worker.window):
+            outcomes = enhance_items(self.worker.enhancer, [found[i].item for i in together], self.how)
+            for i, outcome in zip(together, outcomes, strict=True):
+                found[i] = found[i].done(outcome)
+        return found
+
+
+class _Utterance(NamedTuple):
+    """One of a shard and what became of it."""
+
+    utt: str
+    item: Item
+    info: AudioInfo | None = None  # of those that are to be enhanced
+    digest: str | None = None  # of their audio
+    record: dict | None = None  # none where it failed
+    outcome: Outcome | None = None  # none where it was done before
+
+    def done(self, outcome):
+        record = {"utt": self.utt, "input": self.digest, "samples": outcome.samples, "clipped": outcome.clipped}
+        return self._replace(record=None if outcome.error else record, outcome=outcome)
 
 
 def _where(device):
@@ -147,7 +168,7 @@ def collect(scp_path, out):
 
 
 def _collect_times(out, shards, models):
-    """Sum up what the shards of this model took, on that machine where most of the audio was enhanced."""
+    """Sum up what the shards of this model took, on that machine and in those batches where most audio was enhanced."""
     times = [time for shard in shards if (time := _read_time(_time_path(out, shard))).get("sha256") in models]
     seconds = collections.Counter()
     for time in times:
@@ -162,7 +183,7 @@ def _collect_times(out, shards, models):
 
 
 def _machine(time):
-    return tuple(time[k] for k in ("device", "threads", "cpu"))
+    return tuple(time.get(k, 1) for k in ("device", "threads", "cpu", "batch_size"))
 
 
 def target(out, utt):

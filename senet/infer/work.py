@@ -5,7 +5,7 @@ import hashlib
 
 from senet.infer import load
 from senet.infer.enhance import WINDOW_SECONDS
-from senet.infer.item import How, enhance_item
+from senet.infer.item import How, enhance_items
 
 
 class Worker:
@@ -13,16 +13,17 @@ class Worker:
 
     Args:
         model, checkpoint, device: as ``senet.load_model`` takes them.
-        window: see Enhancer.
+        window, batch_size: see Enhancer.
     """
 
-    def __init__(self, model, checkpoint="best", device="cpu", window=WINDOW_SECONDS):
-        self.model, self.checkpoint, self.device, self.window = model, checkpoint, device, window
+    def __init__(self, model, checkpoint="best", device="cpu", window=WINDOW_SECONDS, batch_size=1):
+        self.model, self.checkpoint, self.device = model, checkpoint, device
+        self.window, self.batch_size = window, batch_size
 
     @functools.cached_property
     def enhancer(self):
         enhancer = load.load_model(self.model, self.checkpoint, self.device)
-        enhancer.window = self.window
+        enhancer.window, enhancer.batch_size = self.window, self.batch_size
         return enhancer
 
     def identity(self, how):
@@ -43,10 +44,10 @@ def workers(number, ngpu, **options):
 
 
 class Enhance:
-    """``enhance(item)`` -> Outcome, by the model of a Worker."""
+    """``enhance_items`` by the model of a Worker."""
 
     def __init__(self, worker, how):
         self.worker, self.how = worker, how
 
-    def __call__(self, item):
-        return enhance_item(self.worker.enhancer, item, self.how)
+    def __call__(self, items):
+        return enhance_items(self.worker.enhancer, items, self.how)

@@ -17,6 +17,7 @@ from senet.data.scp import Scp, read_table, write_table
 from senet.errors import UserError
 from senet.infer import sets
 from senet.infer.load import load_model
+from senet.models.lowlatency import LowLatencyNet
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +155,13 @@ class TestScp:
     @pytest.fixture
     def enhanced(self, monkeypatch):
         """Files the model has run on."""
-        calls, original = [], sets.enhance_item
-        monkeypatch.setattr(sets, "enhance_item", lambda *args: calls.append(args[1].target.stem) or original(*args))
+        calls, original = [], sets.enhance_items
+
+        def enhance_items(enhancer, items, how):
+            calls.extend(item.target.stem for item in items)
+            return original(enhancer, items, how)
+
+        monkeypatch.setattr(sets, "enhance_items", enhance_items)
         monkeypatch.setattr(sets, "SHARD_SIZE", 2)
         return calls
 
@@ -196,7 +202,7 @@ class TestScp:
         first = files(tmp_path / "out")
         shutil.rmtree(tmp_path / "out")
         del enhanced[:]
-        original = sets.enhance_item
+        original = sets.enhance_items
 
         def enhance_until_killed(*args):
             if len(enhanced) == after:
@@ -204,7 +210,7 @@ class TestScp:
             return original(*args)
 
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr(sets, "enhance_item", enhance_until_killed)
+            patch.setattr(sets, "enhance_items", enhance_until_killed)
             run_enhance(expdir, scp, "-o", tmp_path / "out")
         assert not (tmp_path / "out" / "wav.scp").exists()
         assert run_enhance(expdir, scp, "-o", tmp_path / "out") == 0
@@ -217,7 +223,8 @@ class TestScp:
         run_enhance(expdir, scp, "-o", tmp_path / "out", "--checkpoint", "last")
         found = time()
         assert found.keys() == {
-            "computing_seconds", "audio_seconds", "device", "threads", "host", "cpu", "checkpoint", "sha256"
+            "computing_seconds", "audio_seconds", "device", "threads", "host", "cpu", "checkpoint", "sha256",
+            "batch_size",
         }  # fmt: skip
         assert found["audio_seconds"] == pytest.approx(5 + 0.1 * (1 + 2 + 3 + 4)) and found["computing_seconds"] > 0
         assert (found["device"], found["threads"], found["checkpoint"]) == ("cpu", 1, "last")
@@ -422,3 +429,92 @@ def test_too_little_memory_for_one_file_is_said(expdir, tmp_path, monkeypatch, c
     assert run_enhance(expdir, *sorted(tmp_path.glob("*.wav")), "-o", tmp_path / "out") == 1
     assert "long.wav: too little memory for windows of 30 s; take a smaller --window" in caplog.text
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["short.wav"]
+
+
+class TestBatches:
+    """Recordings of equal rate and length share a call of the model."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        """The shapes the model was called with."""
+        shapes, forward = [], LowLatencyNet.forward
+        monkeypatch.setattr(
+            LowLatencyNet, "forward", lambda self, noisy: shapes.append(tuple(noisy.shape)) or forward(self, noisy)
+        )
+        return shapes
+
+    @pytest.fixture
+    def recordings(self, tmp_path):
+        """Of three lengths, two rates, one and two channels."""
+        forms = [(3000, 1, 16000), (2000, 1, 16000), (3000, 2, 16000), (3000, 1, 16000), (3000, 1, 8000),
+                 (3000, 1, 16000), (2000, 1, 16000), (2500, 1, 16000), (3000, 1, 16000)]  # fmt: skip
+        (tmp_path / "in").mkdir()
+        for i, (n, channels, rate) in enumerate(forms):
+            soundfile.write(tmp_path / "in" / f"{i}.wav", noise(n, channels, seed=i), rate, "FLOAT")
+        return tmp_path / "in"
+
+    def assert_equal(self, one, other):
+        for path in sorted(one.rglob("*.wav")):
+            x, y = (soundfile.read(p)[0] for p in (path, other / path.relative_to(one)))
+            assert x.shape == y.shape and np.abs(x - y).max() < 1e-5
+
+    @pytest.mark.parametrize("words", [[], ["--keep_level", "--mix", "0.7", "--peak", "scale"], ["--nj", 2]])
+    def test_give_what_one_by_one_gives(self, expdir, tmp_path, recordings, calls, words):
+        assert run_enhance(expdir, recordings, "-o", tmp_path / "one", *words) == 0
+        del calls[:]
+        assert run_enhance(expdir, recordings, "-o", tmp_path / "three", "--batch_size", 3, *words) == 0
+        self.assert_equal(tmp_path / "one", tmp_path / "three")
+        if "--nj" not in words:  # rows are channels: the first three of 3000 samples have four
+            assert calls == [(4, 3000), (2, 2000), (1, 6000), (2, 3000), (1, 2500)]
+
+    @pytest.mark.parametrize("trouble", ["cut", "not finite", "memory"])
+    def test_one_that_fails_does_not_hurt_the_others(
+        self, expdir, tmp_path, recordings, calls, caplog, monkeypatch, trouble
+    ):
+        assert run_enhance(expdir, recordings, "-o", tmp_path / "one") == 0
+        bad = recordings / "3.wav"
+        if trouble == "cut":
+            bad.write_bytes(bad.read_bytes()[:-50])
+        elif trouble == "not finite":
+            soundfile.write(bad, np.full(3000, np.nan), 16000, "FLOAT")
+        else:
+            original = LowLatencyNet.forward
+
+            def forward(self, noisy):
+                if len(noisy) > 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return original(self, noisy)
+
+            monkeypatch.setattr(LowLatencyNet, "forward", forward)
+        status = run_enhance(expdir, recordings, "-o", tmp_path / "all", "--batch_size", 8)
+        if trouble == "memory":
+            assert status == 0 and "too little memory for 5 recordings at once: enhanced one by one" in caplog.text
+        else:
+            assert status == 1 and "3.wav" in caplog.text and "failed 1," in caplog.text
+            assert not (tmp_path / "all" / "3.wav").exists()
+            (tmp_path / "one" / "3.wav").unlink()
+        self.assert_equal(tmp_path / "one", tmp_path / "all")
+
+    def test_memory_is_that_of_as_many_windows(self, expdir, tmp_path, calls):
+        for i in range(5):
+            soundfile.write(tmp_path / f"{i}.wav", noise(5 * 16000, 3, seed=i), 16000)
+        inputs = sorted(tmp_path.glob("*.wav"))
+        words = ["--batch_size", 4, "--window", 6]
+        assert run_enhance(expdir, *inputs, "-o", tmp_path / "out", *words) == 0
+        assert max(rows * n for rows, n in calls) <= 4 * 6 * 16000
+        assert sum(rows for rows, _ in calls) == 15 and len(calls) == 4
+
+    def test_of_a_set(self, expdir, small_set, tmp_path, calls):
+        table = read_table(small_set / "wav.scp")
+        for i, path in enumerate(table.values()):
+            soundfile.write(tmp_path / f"{i}.wav", read(path)[0][: 8000 - 100 * (i == 1)], 16000)
+        write_table(tmp_path / "wav.scp", ((utt, tmp_path / f"{i}.wav") for i, utt in enumerate(table)))
+        assert run_enhance(expdir, tmp_path / "wav.scp", "-o", tmp_path / "one") == 0
+        del calls[:]
+        assert run_enhance(expdir, tmp_path / "wav.scp", "-o", tmp_path / "all", "--batch_size", 8) == 0
+        assert calls == [(len(table) - 1, 8000), (1, 7900)]
+        self.assert_equal(tmp_path / "one" / "wav", tmp_path / "all" / "wav")
+        assert [key for key, _ in Scp(tmp_path / "all" / "wav.scp")] == list(table)
+        del calls[:]
+        assert run_enhance(expdir, tmp_path / "wav.scp", "-o", tmp_path / "all", "--batch_size", 2) == 0
+        assert calls == []  # the same work
