@@ -73,7 +73,7 @@ class Enhancer:
             y = self.enhance(values.cpu().numpy(), sample_rate, mix)
             return torch.from_numpy(y).to(x.device)
         x = _checked(x)
-        _require(sample_rate, mix)
+        sample_rate = _require(sample_rate, mix)
         if not len(x):
             raise UserError("has no samples")
         size = int(BLOCK_SECONDS * sample_rate)
@@ -102,7 +102,7 @@ class Enhancer:
         Raises:
             UserError: as ``enhance``.
         """
-        _require(sample_rate, mix)
+        sample_rate = _require(sample_rate, mix)
         stream, dry = None, None  # dry: what is not given back yet
         for block in blocks:
             block = _checked(block)
@@ -132,8 +132,7 @@ class Enhancer:
         stream = Stream(self.model, channels)
         if sample_rate in (None, self.sample_rate):
             return stream
-        _require(sample_rate)
-        return LiveStream(stream, sample_rate, channels)
+        return LiveStream(stream, _require(sample_rate), channels)
 
     def _long(self, sample_rate, channels):
         """What enhances a recording of any length, in blocks at ``sample_rate``."""
@@ -243,6 +242,7 @@ def _require(sample_rate, mix=1.0):
         raise UserError(f"its sample rate is {sample_rate} Hz, expected a whole number from 1 on")
     if not 0 <= mix <= 1:
         raise UserError(f"mix is {mix}, expected 0 (nothing but the input) to 1 (nothing but the enhanced)")
+    return int(sample_rate)
 
 
 def _finite(y):

@@ -192,6 +192,12 @@ class TestLive:
         assert least + 2 < milliseconds < least + 13
         assert stream.latency - (rate != 48000) <= most <= stream.latency  # no more than rounding
 
+    def test_rates_may_be_floats_that_are_whole_numbers(self, causal):
+        x = tone(48000)
+        assert np.array_equal(causal.enhance(x, 48000.0), causal.enhance(x, 48000))
+        assert next(causal.blocks([tone(8000, 2.0)], 8000.0)).dtype == np.float32
+        assert causal.stream(48000.0).latency == causal.stream(48000).latency
+
     @pytest.mark.parametrize("n", [0, 1, 2, 10])
     def test_short_signals(self, causal, n):
         stream = causal.stream(44100)
