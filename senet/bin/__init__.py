@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 
+from senet import __version__
 from senet.errors import UserError
 
 # Threads that wait by spinning starve each other where other programs run, too: a training with two threads beside one
@@ -39,6 +40,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}; --help lists the options\n")
+
+
+def positive(text):
+    """Type of an option: a whole number from 1 on."""
+    try:
+        if int(text) >= 1:
+            return int(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}', expected a whole number from 1 on")
+
+
+def share(text):
+    """Type of an option: 0 to 1."""
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}', expected a number from 0 to 1")
 
 
 def setup_logging(level="INFO"):
@@ -81,16 +102,21 @@ def senet(argv=None):
     """The ``senet`` command: ``senet NAME ARGS...`` runs ``senet.bin.NAME``."""
     argv = sys.argv[1:] if argv is None else argv
     names = command_names()
-    if not argv or argv[0] in ("-h", "--help") or argv[0] not in names:
-        wrong = argv and argv[0] not in names and not argv[0].startswith("-")
-        out = sys.stderr if wrong else sys.stdout
-        if wrong:
-            print(f"senet: there is no command '{argv[0]}'", file=out)
-        print("usage: senet COMMAND [OPTIONS]   (senet COMMAND --help says more)\n", file=out)
+    if argv[:1] == ["--version"]:
+        print(f"senet {__version__}")
+        return 0
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: senet COMMAND [OPTIONS]   (senet COMMAND --help says more)\n")
         for name in names:
             doc = importlib.import_module(f"senet.bin.{name}").__doc__ or ""
-            print(f"  {name:<12} {doc.strip().splitlines()[0] if doc.strip() else ''}", file=out)
-        return 2 if wrong else 0
+            print(f"  {name:<12} {doc.strip().splitlines()[0] if doc.strip() else ''}")
+        return 0
+    if argv[0] not in names:
+        from senet.config import did_you_mean
+
+        near = did_you_mean(argv[0], names)
+        print(f"senet: error: there is no command '{argv[0]}';{near} senet --help lists them", file=sys.stderr)
+        return 2
     module = importlib.import_module(f"senet.bin.{argv[0]}")
     sys.argv[0] = f"senet {argv[0]}"
     return run(module.main, argv[1:])

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import Help, Parser, run, setup_logging
+from senet.bin import Help, Parser, positive, run, setup_logging, share
 from senet.errors import UserError
 
 SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -45,7 +45,7 @@ def get_parser():
         "mean_last_N",
     )
     group = parser.add_argument_group("result")
-    group.add_argument("--mix", type=_share, default=1.0, help="share of the enhanced signal, the rest is the input")
+    group.add_argument("--mix", type=share, default=1.0, help="share of the enhanced signal, the rest is the input")
     group.add_argument(
         "--keep_level",
         action="store_true",
@@ -67,12 +67,12 @@ def get_parser():
     group = parser.add_argument_group("work")
     group.add_argument("--dry_run", action="store_true", help="only say what would be done, and the disk it needs")
     group.add_argument(
-        "--nj", type=_positive, default=1, help="processes, each with a model; with --ngpu at least one each"
+        "--nj", type=positive, default=1, help="processes, each with a model; with --ngpu at least one each"
     )
     group.add_argument("--ngpu", type=int, default=0, help="GPUs")
     group.add_argument(
         "--num_threads",
-        type=_positive,
+        type=positive,
         help="CPU threads; if not given all, but 1 for an .scp, so that results do not depend on the number of jobs, "
         "and 1 for each of several processes",
     )
@@ -86,7 +86,7 @@ def get_parser():
     )
     group.add_argument(
         "--batch_size",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="recordings at once, for GPUs; only those of equal rate and length, of at most a window, share a call of "
@@ -94,20 +94,6 @@ def get_parser():
     )
     shards.add_arguments(parser)
     return parser
-
-
-def _share(text):
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def main(argv=None):

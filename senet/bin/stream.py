@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 
-from senet.bin import Help, Parser, run, setup_logging
+from senet.bin import Help, Parser, positive, run, setup_logging
 from senet.errors import UserError
 
 
@@ -27,32 +27,25 @@ def get_parser():
     parser.add_argument("--checkpoint", default="best", help="of an experiment, as for senet enhance")
     parser.add_argument(
         "--sample_rate",
-        type=_positive,
+        type=positive,
         metavar="HZ",
         help="of input and output; if not given the model's; another is resampled, which takes time (it says how much)",
     )
-    parser.add_argument("--channels", type=_positive, default=1, help="each is enhanced by itself")
+    parser.add_argument("--channels", type=positive, default=1, help="each is enhanced by itself")
     parser.add_argument("--format", choices=("s16le", "f32le"), default="s16le", help="of standard input and output")
     parser.add_argument(
         "--chunk",
-        type=_positive,
+        type=positive,
         metavar="SAMPLES",
         help="at a time; if not given a frame's shift; several frames at once take less time each, and wait longer",
     )
-    parser.add_argument("--num_threads", type=_positive, default=1, help="CPU threads")
+    parser.add_argument("--num_threads", type=positive, default=1, help="CPU threads")
     group = parser.add_argument_group("sound card", "by sounddevice, an optional package: pip install sounddevice")
     group.add_argument("--live", action="store_true", help="from the microphone to the loudspeaker; use headphones")
     group.add_argument("--input_device", type=_device, metavar="DEVICE", help="number or part of a name")
     group.add_argument("--output_device", type=_device, metavar="DEVICE", help="number or part of a name")
     group.add_argument("--list_devices", action="store_true", help="tell what devices there are, and end")
     return parser
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def _device(text):

@@ -1,12 +1,13 @@
 """What every command says of bad input: a line, not a list of options, and no traceback."""
 
+import argparse
 import errno
 import importlib
 
 import pytest
 
-from senet import files
-from senet.bin import command_names, run
+from senet import __version__, files
+from senet.bin import command_names, positive, run, senet, share
 from senet.errors import UserError
 from senet.lock import Lock
 
@@ -36,3 +37,34 @@ def test_a_folder_that_cannot_be_written_to_is_named_in_a_line(tmp_path, monkeyp
         pass
     assert run(refuse) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/disk: Read-only file system\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["enhanse"], "no command 'enhanse'; did you mean 'enhance'? senet --help lists them"),
+        (["--verbose"], "no command '--verbose'; senet --help lists them"),
+    ],
+)
+def test_a_command_that_there_is_not_gets_one_line(words, said, capsys):
+    assert senet(words) == 2
+    assert capsys.readouterr().err == f"senet: error: there is {said}\n"
+
+
+def test_senet_tells_its_version(capsys):
+    assert senet(["--version"]) == 0
+    assert capsys.readouterr().out == f"senet {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong", "expected"),
+    [
+        (positive, "3", ("0", "-1", "x", "1.5"), "a whole number from 1 on"),
+        (share, "0.5", ("1.1", "-1", "80%", "nan"), "a number from 0 to 1"),
+    ],
+)
+def test_types_of_options_say_what_they_expect(kind, right, wrong, expected):
+    assert kind(right) == float(right)
+    for text in wrong:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}', expected {expected}"):
+            kind(text)
