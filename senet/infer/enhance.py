@@ -16,6 +16,8 @@ from senet.infer.stream import Stream, require_chunk
 Signal = TypeVar("Signal", np.ndarray, Tensor)
 WINDOW_SECONDS = 30.0
 BLOCK_SECONDS = 10  # of audio that is in work at a time, where there is more of it than a window
+MAX_RATE = 1 << 23  # Hz, above any that audio is stored at
+MANY_CHANNELS = 255  # so many channels are believed of the shortest block, too
 
 
 class Enhancer:
@@ -34,6 +36,11 @@ class Enhancer:
 
     def __init__(self, model: nn.Module, info: dict[str, Any] | None = None, window: float = WINDOW_SECONDS):
         self.model, self.info, self.window, self.batch_size = model, info or {}, window, 1
+
+    def __repr__(self):
+        name = self.info.get("name") or type(self.model).__name__
+        waits = "whole recordings" if self.latency is None else f"latency {1000 * self.latency / self.sample_rate:g} ms"
+        return f"Enhancer({name}, {self.sample_rate} Hz, {waits}, on {self.device})"
 
     @property
     def sample_rate(self) -> int:
@@ -66,7 +73,8 @@ class Enhancer:
         Returns:
             float32 of the kind, shape and device of ``x``, in line with it.
         Raises:
-            UserError: ``x`` is empty, not finite, or not of that kind, or what the model made of it is not finite.
+            UserError: ``x`` is empty, not finite, not of that kind, or (C, N), or what the model made of it is not
+                finite.
         """
         if isinstance(x, Tensor):
             values = x.detach().float() if x.is_floating_point() else x  # NumPy has no bfloat16
@@ -225,21 +233,26 @@ def _rows(x):
 
 
 def _checked(x):
-    if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
-        kind = getattr(x, "dtype", type(x).__name__)
-        raise UserError(f"is of {kind}, expected floats in [-1, 1]: divide 16-bit integers by 32768")
+    if not isinstance(x, np.ndarray):
+        raise UserError(f"is a {type(x).__name__}, expected a NumPy array or a torch tensor of floats in [-1, 1]")
+    if not np.issubdtype(x.dtype, np.floating):
+        divide = ": divide 16-bit integers by 32768" if np.issubdtype(x.dtype, np.integer) else ""
+        raise UserError(f"is of {x.dtype}, expected floats in [-1, 1]{divide}")
     if x.ndim not in (1, 2):
         raise UserError(f"has the shape {x.shape}, expected (samples,) or (samples, channels)")
     if x.ndim == 2 and not x.shape[1]:
         raise UserError("has no channels")
+    if x.ndim == 2 and 0 < len(x) < x.shape[1] > MANY_CHANNELS:
+        samples = f"{len(x)} sample{'s' if len(x) > 1 else ''}"
+        raise UserError(f"has {x.shape[1]} channels of {samples}, expected (samples, channels): transpose it")
     if not np.isfinite(x).all():
         raise UserError("holds NaN or infinite samples")
     return x.astype(np.float32, copy=False)
 
 
 def _require(sample_rate, mix=1.0):
-    if sample_rate != int(sample_rate) or sample_rate < 1:
-        raise UserError(f"its sample rate is {sample_rate} Hz, expected a whole number from 1 on")
+    if not 1 <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
+        raise UserError(f"its sample rate is {sample_rate} Hz, expected a whole number from 1 to {MAX_RATE}")
     if not 0 <= mix <= 1:
         raise UserError(f"mix is {mix}, expected 0 (nothing but the input) to 1 (nothing but the enhanced)")
     return int(sample_rate)

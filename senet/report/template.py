@@ -36,7 +36,7 @@ def length(seconds):
     for unit, name in ((3600, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g}\u202f{name}"
-    return f"{seconds:.3g}\u202fs"
+    return f"{seconds:.3g}\u202fs" if seconds >= 1e-3 or not seconds else f"{1000 * seconds:.3g}\u202fms"
 
 
 def _gradient():

@@ -90,7 +90,10 @@ class TestSignals:
         ("x", "rate", "mix", "message"),
         [
             (np.zeros(10, np.int16), 16000, 1, "is of int16, expected floats in .*: divide 16-bit integers by 32768"),
-            ([0.0, 1.0], 16000, 1, "is of list, expected floats"),
+            ([0.0, 1.0], 16000, 1, "is a list, expected a NumPy array or a torch tensor"),
+            (np.float32(1), 16000, 1, "is a float32, expected a NumPy array"),
+            (np.zeros((1, 4000)), 16000, 1, "has 4000 channels of 1 sample, .*: transpose it"),
+            (torch.zeros(2, 4000), 16000, 1, "has 4000 channels of 2 samples, .*: transpose it"),
             (
                 np.zeros((2, 2, 2)),
                 16000,
@@ -100,6 +103,7 @@ class TestSignals:
             (np.zeros((5, 0)), 16000, 1, "has no channels"),
             (torch.zeros(5, dtype=torch.int16), 16000, 1, "is of int16"),
             (np.zeros(5), 0, 1, "its sample rate is 0 Hz"),
+            (np.zeros(5), 1e9, 1, "its sample rate is .* Hz, expected a whole number from 1 to"),
             (np.zeros(5), 16000.5, 1, "its sample rate is 16000.5 Hz"),
             (np.zeros(5), 16000, 1.1, "mix is 1.1, expected 0 .* to 1"),
         ],
@@ -107,6 +111,11 @@ class TestSignals:
     def test_refusals(self, x, rate, mix, message):
         with pytest.raises(UserError, match=message):
             Enhancer(Halve()).enhance(x, rate, mix)
+
+
+def test_is_shown_in_a_line(expdir):
+    assert repr(load_model(expdir)) == "Enhancer(small, 16000 Hz, latency 24.875 ms, on cpu)"
+    assert repr(Enhancer(Halve())) == "Enhancer(Halve, 16000 Hz, whole recordings, on cpu)"
 
 
 class TestLong:

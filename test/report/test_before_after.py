@@ -34,9 +34,14 @@ def heard(page):
 
 
 def test_says_the_levels_before_after_and_of_what_was_removed(tmp_path):
-    found = Page(before_after.page([pair(tmp_path, "a", tone(1)), pair(tmp_path, "quiet", np.zeros(800))]))
+    found = Page(
+        before_after.page(
+            [pair(tmp_path, "a", tone(1)), pair(tmp_path, "quiet", np.zeros(800)), pair(tmp_path, "one", [0.5])]
+        )
+    )
     assert "a 1 s 16 1 −9.0 −15.1 −6.0 −15.1 −6.0 −12.0" in found.text  # dB: of sine and half a sine
     assert "quiet 0.05 s 16 1 – – – – – –" in found.text
+    assert "one 0.0625 ms 16 1" in found.text
 
 
 def test_plays_what_the_files_hold_and_their_difference(tmp_path):
