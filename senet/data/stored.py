@@ -19,6 +19,8 @@ from senet.errors import UserError
 
 _SCALE = np.float32(1 / 32768)
 STREAMED = 0x7FFFF000  # a data size from here on means "not known": the wav was written to a pipe
+_OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most
+_OGG_FIRST, _OGG_LAST = 2, 4  # flags of a stream's first and last page
 
 
 class AudioError(UserError):
@@ -49,7 +51,7 @@ class Entry(NamedTuple):
 
     where: str  # for messages
     info: AudioInfo
-    file: "_File | _Output"
+    file: "_File | _Memory"
     start: int  # position of the first sample in the file, when senet reads them itself
     sound: soundfile.SoundFile | None  # otherwise
 
@@ -72,8 +74,8 @@ class _File:
         return os.preadv(self.fd, [buffer], position)
 
 
-class _Output:
-    """What a command wrote, with the methods of ``_File``."""
+class _Memory:
+    """Bytes that no file holds, with the methods of ``_File``."""
 
     def __init__(self, data):
         self.data, self.size = data, len(data)
@@ -103,10 +105,10 @@ def _open(path, where):
 
 
 class _Content(io.RawIOBase):
-    """The part of a file from ``start`` to its end, as the file object that soundfile wants."""
+    """The bytes ``start`` to ``end`` of a file, as the file object that soundfile wants."""
 
-    def __init__(self, file, start):
-        self._file, self._start, self._position = file, start, 0
+    def __init__(self, file, start, end):
+        self._file, self._start, self._size, self._position = file, start, end - start, 0
 
     def readable(self):
         return True
@@ -115,13 +117,14 @@ class _Content(io.RawIOBase):
         return True
 
     def seek(self, offset, whence=io.SEEK_SET):
-        self._position = offset + (0, self._position, self._file.size - self._start)[whence]
+        self._position = offset + (0, self._position, self._size)[whence]
         return self._position
 
     def tell(self):
         return self._position
 
     def readinto(self, buffer):
+        buffer = memoryview(buffer)[: max(0, self._size - self._position)]
         n = self._file.readinto(buffer, self._start + self._position)
         self._position += n
         return n
@@ -135,15 +138,19 @@ def open_entry(value, root):
     path = os.path.join(root, path) if root is not None else path
     where = path if offset is None else f"{path}:{offset}"
     file = _open(path, where)
-    start = offset or 0
+    start, end = offset or 0, file.size
     head = file.read(64, start)
     if not head:
         found = "the file is empty" if file.size == 0 else f"there is nothing at byte {offset} of {file.size}"
         raise fault(where, "empty", f"{found}; make it again")
     if head[:5] == b"AUDIO" and len(head) > 5:  # kaldiio puts this and a length before entries that are not 16-bit wav
         start += 6 + head[5]
+        end = start + int.from_bytes(head[6 : 6 + head[5]], "little")
+        if end > file.size:
+            there = max(0, file.size - start)
+            raise fault(where, "cut", f"the ark claims {end - start} bytes, {there} are there; copy or make it again")
         head = file.read(64, start)
-    return _entry(where, file, start, head, _Content(file, start) if start else path)
+    return _entry(where, file, start, end, head, _Content(file, start, end) if start else path)
 
 
 def open_command(value, where):
@@ -158,13 +165,15 @@ def open_command(value, where):
         last = (done.stderr.decode(errors="replace").strip() or "nothing").splitlines()[-1]
         found = "failed" if done.returncode else "wrote no audio"
         raise fault(where, "command", f"{found} with exit status {done.returncode}; stderr ends with: {last}")
-    file = _Output(done.stdout)
-    return _entry(where, file, 0, file.read(64, 0), _Content(file, 0))
+    file = _Memory(done.stdout)
+    return _entry(where, file, 0, file.size, file.read(64, 0), _Content(file, 0, file.size))
 
 
-def _entry(where, file, start, head, content):
+def _entry(where, file, start, end, head, content):
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _wav_entry(where, file, start, head, content)
+        return _wav_entry(where, file, start, end, head, content)
+    if head[:4] == b"OggS":
+        _require_ogg_end(where, file, start, end)
     return _sound_entry(where, file, head, content)
 
 
@@ -177,10 +186,60 @@ def _sound_entry(where, file, head, content):
     info = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.subtype)
     if info.frames == 0:
         raise fault(where, "no samples", "has a header but no samples; record or make it again")
-    return Entry(where, info, file, 0, sound)
+    if sound.seekable():
+        return Entry(where, info, file, 0, sound)
+    try:  # GSM 6.10 and some ADPCM, of 16 bits at most, decode from the start on only: all at once, to read any part
+        samples = sound.read(info.frames, dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise _damaged(where, info, 0, info.frames, error) from error
+    if len(samples) < info.frames:
+        raise fault(where, "cut", f"{info.frames} samples expected, {len(samples)} are there; copy or make it again")
+    return Entry(where, info, _Memory(samples.astype("<i2").tobytes()), 0, None)
 
 
-def _wav_entry(where, file, start, head, content):
+def _damaged(where, info, start, frames, error):
+    return fault(
+        where,
+        "cut",
+        f"of its {info.frames} samples, {start} to {start + frames} cannot all be decoded ({error}): "
+        "it was cut off or damaged; copy or make it again",
+    )
+
+
+def _require_ogg_end(where, file, start, end):
+    """Refuse what libsndfile passes over without a word: a stream that was cut off, and all but the first of a chain.
+
+    A whole last page passes without its flag, too, which Android's recorder and others do not set; only a cut between
+    two pages, of some 4 kB each, looks like that.
+    """
+    first = max(start, end - _OGG_PAGE)
+    tail = file.read(end - first, first)
+    tail = tail[tail.rfind(b"OggS\0") :]
+    page = _ogg_page(tail)
+    if page is not None:
+        flags, serial, lacing, size = page
+        goes_on = lacing[-1:] == b"\xff" or size < len(tail)  # a packet, or the file
+    if page is None or size > len(tail) or (goes_on and not flags & _OGG_LAST):
+        raise fault(
+            where, "cut", "the Ogg stream does not end with a whole page: it was cut off; copy or make it again"
+        )
+    serials, position = set(), start
+    while (page := _ogg_page(file.read(27 + 255, position))) is not None and page[0] & _OGG_FIRST:
+        serials.add(page[1])
+        position += page[3]
+    if serial not in serials:
+        raise fault(where, "format", "is several Ogg streams, one after the other; make one of them, or a file of each")
+
+
+def _ogg_page(data):
+    """(flags, serial number, lacing values, size in bytes) of the page at the start of ``data``; None without one."""
+    if data[:4] != b"OggS" or len(data) < 27 or len(data) < 27 + data[26]:
+        return None
+    lacing = data[27 : 27 + data[26]]
+    return data[5], data[14:18], lacing, 27 + len(lacing) + sum(lacing)
+
+
+def _wav_entry(where, file, start, end, head, content):
     """Walk the chunks of a wav up to its samples; they have to be all there."""
     position, form, bits = 12, None, None
     while True:
@@ -196,7 +255,7 @@ def _wav_entry(where, file, start, head, content):
         elif name == b"data":
             break
         position += size + size % 2
-    there = file.size - start - position
+    there = end - start - position
     if size >= STREAMED > there:
         size = there
     pcm16 = (form, bits) == (1, 16) and channels and rate
@@ -229,12 +288,7 @@ def decode(entry, start, frames):
                 entry.sound.seek(start)
             samples = entry.sound.read(frames, dtype="float32")
         except soundfile.LibsndfileError as error:
-            raise fault(
-                entry.where,
-                "cut",
-                f"cannot be decoded at sample {start} of {entry.info.frames} ({error}): "
-                "it was cut off or damaged; copy or make it again",
-            ) from error
+            raise _damaged(entry.where, entry.info, start, frames, error) from error
         if len(samples) == frames:
             return samples
         got = len(samples)
