@@ -119,12 +119,14 @@ done
 child='' script=false
 run() {
   [ "$1" = bash ] && script=true || script=false
+  child=''
   "$@" &
   child=$!
   wait "$child"
 }
 stop() { # waits for the command's end, for which a training saves; a second Ctrl-C reaches run.py, which then kills
   local below=
+  child=${child:-${!:-}} # a signal may come before child=$!
   trap '' INT HUP
   trap 'kill -TERM "$child" 2> /dev/null || true' TERM
   if [ -n "$child" ]; then
@@ -363,9 +365,9 @@ train() {
   rm -f "$log"
   log "log in $log"
   # shellcheck disable=SC2154
+  child='' script=false
   SENET_LOG_SHOWN=true $cuda_cmd --gpu "$ngpu" "${where[@]}" "$log" "${command[@]}" &
   child=$!
-  script=false
   tail --pid="$child" -s 0.2 -n +1 -F "$log" 2> /dev/null | sed -u '/^#\( \|$\)/d; /^error: /,$d' & # shows how it goes
   wait "$child" || code=$?
   wait
@@ -490,7 +492,7 @@ stage_pack() { # with the weights that stage 5 took, and their scores
   unit pack "$exp" "${exp##*/}.senet" pack --option "pack_args=$pack_args" "${source[@]}"
 }
 pack() {
-  local command=(python -m senet.bin.pack "$exp" -o "$exp/${exp##*/}.senet" "${pack_words[@]}")
+  local command=(python -m senet.bin.pack "$exp" -o "$exp/${exp##*/}.senet" --overwrite "${pack_words[@]}")
   if $dry_run; then "${command[@]}" --dry_run; return; fi
   run "${command[@]}"
 }

@@ -36,8 +36,12 @@ def get_parser():
         "best",
     )
     parser.add_argument("--name", help="of the model; if not given that of the experiment")
-    parser.add_argument("--licence", help="under which others may use the weights, such as CC-BY-4.0")
+    parser.add_argument(
+        "--licence",
+        help="under which others may use the weights, such as CC-BY-4.0; if not given the pack says that there is none",
+    )
     parser.add_argument("--description", default="", help="a sentence or more for the model card")
+    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.add_argument("--card", metavar="FILE.md", help="also write the model card to a file")
     parser.add_argument("--show", metavar="PACK", help="print a pack's model card and check it; nothing is packed")
     parser.add_argument("--dry_run", action="store_true", help="only check the options and say the disk it needs")
@@ -55,6 +59,8 @@ def main(argv=None):
         raise UserError(f"what to pack, and where to? senet pack exp/<tag> -o name{SUFFIX}; or --show name{SUFFIX}")
     if Path(args.output).suffix != SUFFIX:
         raise UserError(f"-o {args.output}: a pack's name ends with {SUFFIX}")
+    if not args.overwrite and os.path.lexists(args.output):
+        raise UserError(f"-o {args.output}: is there already; --overwrite replaces it")
     name = args.name or re.sub(r"[^A-Za-z0-9_.+-]+", "_", Path(args.exp).resolve().name)
     if not re.fullmatch(NAME, name):
         raise UserError(f"--name '{name}': expected letters, digits, and . _ + -, at most 100")
@@ -103,10 +109,13 @@ def pack(args, name):
         part.unlink(missing_ok=True)
     write_card(args.card, page)
     logging.info(
-        "%s: %s, %s parameters, %d bytes, scores of %s",
+        "%s: %s, %s parameters, %d bytes, scores of %s; to give away: wherever senet is, 'senet enhance IN -o OUT "
+        "--model %s' takes it",
         args.output, record["model"], f"{record['parameters']:,}", Path(args.output).stat().st_size,
-        ", ".join(record["scores"]) or "no test set",
+        ", ".join(record["scores"]) or "no test set", Path(args.output).name,
     )  # fmt: skip
+    if not args.licence:
+        logging.warning("%s: states no licence, so that nobody may use it; --licence says which", args.output)
 
 
 def write_card(path, card):

@@ -16,7 +16,8 @@ from senet.errors import UserError
 from senet.infer import record
 from senet.infer.card import harmless
 from senet.infer.enhance import Enhancer
-from senet.infer.pack import DTYPES, SUFFIX, Pack
+from senet.infer.pack import DTYPES, Pack
+from senet.infer.record import is_pack, model_options
 
 # What a stranger's configuration may ask for, far above what any model here does.
 MAX_NUMBER = 1 << 20  # of a size or a rate
@@ -36,7 +37,9 @@ def load_model(path: str | Path, checkpoint: str = "best", device: str | torch.d
         an Enhancer; what is known of the model is its ``info``. Its ``model`` is in evaluation mode, without gradients.
     Raises:
         UserError: there is no such model, or it is damaged, of another configuration, or of a newer senet; says which.
+            Or there is no such device.
     """
+    device = _device(device)
     if is_pack(path):
         if checkpoint != "best":
             raise UserError(f"{path}: a pack has one set of weights and no checkpoint '{checkpoint}'; leave that out")
@@ -49,22 +52,12 @@ def load_model(path: str | Path, checkpoint: str = "best", device: str | torch.d
     return Enhancer(model.to(device).eval().requires_grad_(False), info)
 
 
-def is_pack(path):
-    """Whether ``path`` is meant to be a pack: an experiment is a folder."""
-    return Path(path).is_file() or (Path(path).suffix == SUFFIX and not Path(path).is_dir())
-
-
-def model_options(path):
-    """{"model": ..., "model_conf": ...} of an experiment or a pack."""
-    if is_pack(path):
-        options = Pack(path).record
-    elif Path(path).is_dir():
-        options = config.load_resolved(path)
-    else:
-        raise UserError(f"{path}: no such folder; --model wants an experiment, such as exp/train_lowlatency, or a pack")
-    if "model" not in options:
-        raise UserError(f"{Path(path) / 'config.yaml'}: names no 'model'; it is not of senet.bin.train")
-    return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
+def _device(device):
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # the second of a torch without CUDA
+        there = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+        raise UserError(f"device {str(device)!r}: cannot be used here; there is {', '.join(there)}") from error
 
 
 def read_weights(path):

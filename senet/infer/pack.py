@@ -77,15 +77,16 @@ class Pack:
         try:
             with open(self.path, "rb") as f:
                 file_size = os.fstat(f.fileno()).st_size
-                start = f.read(8)
-                length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
-                if length is None or start[:2] == b"PK" or start[:4] == b"RIFF":
+                start = f.read(9)
+                if start[8:] != b"{":
                     raise UserError(f"{self.path}: not a pack; 'senet pack exp/<tag> -o name{SUFFIX}' makes one")
+                length = struct.unpack("<Q", start[:8])[0]
                 if length > min(MAX_HEADER, file_size - 8):
                     raise self._damaged(
                         f"its header would have {length} bytes, the file has {file_size}"
                         + f" and at most {MAX_HEADER} are read" * (length > MAX_HEADER)
                     )
+                f.seek(8)
                 header = f.read(length)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read: {error.strerror}") from None
@@ -94,7 +95,7 @@ class Pack:
             raise self._damaged(f"it would have {self.size} bytes of weights, and at most {MAX_WEIGHTS} are read")
         parsed = self._json(header, "header")
         self._texts = self._take_texts(parsed)
-        if not header.startswith(b"{") or not header.rstrip(b" ").endswith(b"}"):
+        if not header.rstrip(b" ").endswith(b"}"):
             raise self._damaged("its header has more than one value")
         self._sha256 = self._json(self._texts.pop("sha256"), "sha256")
         self.made_by = self._texts["senet"]

@@ -1,4 +1,4 @@
-"""What is known of a trained model: ``Enhancer.info``, and the record in a pack.
+"""What is known of a trained model, without torch: ``Enhancer.info``, and the record in a pack.
 
 Of the machine it was trained on nothing goes along but its processors: no host, no command line, of a path its name.
 """
@@ -6,9 +6,44 @@ Of the machine it was trained on nothing goes along but its processors: no host,
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+from senet import config
+from senet.errors import UserError
+from senet.infer.pack import SUFFIX, Pack
 
 NOT_STATED = "not stated: ask who made it before you use it"
 _PLACES = {"config", "train", "valid", "data", "expdir", "init_from"}  # options of training that are paths
+
+
+def is_pack(path):
+    """Whether a model's ``path`` is a pack's; otherwise it is the folder of an experiment.
+
+    Raises:
+        UserError: there is neither; says what was meant, perhaps.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / "config.yaml").exists() and (
+            below := sorted(found.parent for found in path.glob("*/config.yaml"))
+        ):
+            raise UserError(f"{path}: no trained model, but there are some below it: {', '.join(map(str, below))}")
+        return False
+    if not path.is_file():
+        raise UserError(f"{path}: no such model; expected an experiment, such as exp/train_lowlatency, or a pack")
+    folder = next((above for above in path.parents[:2] if (above / "config.yaml").exists()), None)
+    if folder and path.suffix != SUFFIX:
+        which = f", and as the checkpoint {path.name}" if path.suffix == ".pt" else ""
+        raise UserError(f"{path}: part of an experiment; give its folder, {folder}{which}")
+    return True
+
+
+def model_options(path):
+    """{"model": ..., "model_conf": ...} of an experiment or a pack."""
+    options = Pack(path).record if is_pack(path) else config.load_resolved(path)
+    if "model" not in options:
+        raise UserError(f"{Path(path) / 'config.yaml'}: names no 'model'; it is not of senet.bin.train")
+    return {"model": options["model"], "model_conf": options.get("model_conf") or {}}
 
 
 def of_experiment(path, model, options, checkpoint):
@@ -36,15 +71,19 @@ def of_experiment(path, model, options, checkpoint):
         "causal": model.causal,
         "latency": model.latency,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "macs_per_second": made.get("macs_per_second"),
+        "macs_per_second": made["macs_per_second"] if "macs_per_second" in made else _macs(options),
         "training": _training(path, made, checkpoint),
         "scores": {},
     }
 
 
-def _training(path, made, checkpoint):
-    from senet import config
+def _macs(options):
+    from senet.train.build import count_macs
 
+    return count_macs(SimpleNamespace(**options))
+
+
+def _training(path, made, checkpoint):
     known = ("epochs", "git", "processes", "seed", "training_seconds", "unfinished", "updates", "validation_loss",
              "versions", "written")  # fmt: skip
     recipe = path.resolve().parents[1]

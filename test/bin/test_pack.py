@@ -140,6 +140,21 @@ def test_weights_that_are_not_finite_are_not_packed(make_experiment, tmp_path):
     assert not (tmp_path / "a.senet").exists()
 
 
+def test_a_pack_is_not_replaced_unasked_and_a_licence_is_missed(make_experiment, tmp_path, capsys):
+    exp = make_experiment(tmp_path / "exp" / "a", 1)
+    words = [str(exp), "-o", str(tmp_path / "a.senet")]
+    assert run(pack.main, words) == 0
+    assert "WARNING: " in (said := capsys.readouterr().err) and "states no licence" in said
+    before = (tmp_path / "a.senet").read_bytes()
+    for more in ([], ["--dry_run"]):
+        assert run(pack.main, [*words, "--licence", "CC0-1.0", *more]) == 1
+        assert "a.senet: is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert (tmp_path / "a.senet").read_bytes() == before
+    assert run(pack.main, [*words, "--licence", "CC0-1.0", "--overwrite"]) == 0
+    assert "licence" not in capsys.readouterr().err
+    assert Pack(tmp_path / "a.senet").record["licence"] == "CC0-1.0"
+
+
 def test_what_senet_could_not_open_is_not_left_behind(make_experiment, tmp_path):
     exp = make_experiment(tmp_path / "exp" / "a", 1)
     (tmp_path / "a.senet").write_text("of before")
@@ -150,10 +165,10 @@ def test_what_senet_could_not_open_is_not_left_behind(make_experiment, tmp_path)
     ):
         config.save_resolved(exp / "config.yaml", options | {"model_conf": options["model_conf"] | conf})
         with pytest.raises(UserError, match=message):
-            pack.main([str(exp), "-o", str(tmp_path / "a.senet")])
+            pack.main([str(exp), "-o", str(tmp_path / "a.senet"), "--overwrite"])
     config.save_resolved(exp / "config.yaml", options)
     with pytest.raises(UserError, match="cannot be written: 'utf-8' codec"):
-        pack.main([str(exp), "-o", str(tmp_path / "a.senet"), "--description", "\udc80"])
+        pack.main([str(exp), "-o", str(tmp_path / "a.senet"), "--overwrite", "--description", "\udc80"])
     assert (tmp_path / "a.senet").read_text() == "of before" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -165,8 +180,8 @@ def test_what_senet_could_not_open_is_not_left_behind(make_experiment, tmp_path)
         (["EXP", "-o", "a.zip"], "-o a.zip: a pack's name ends with .senet"),
         (["EXP", "-o", "a.senet", "--name", "a b"], "--name 'a b': expected letters, digits"),
         (["EXP", "-o", "a.senet", "--show", "b.senet"], "--show PACK only shows"),
-        (["nowhere", "-o", "a.senet"], "nowhere: no such folder"),
-        (["EXP/config.yaml", "-o", "a.senet"], "config.yaml: is no experiment folder but a file"),
+        (["nowhere", "-o", "a.senet"], "nowhere: no such model"),
+        (["EXP/config.yaml", "-o", "a.senet"], "config.yaml: part of an experiment"),
         (["EXP", "-o", "a.senet", "--checkpoint", "first"], "no checkpoint 'first'"),
     ],
 )

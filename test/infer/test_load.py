@@ -68,8 +68,9 @@ def test_checkpoint_without_a_model(copy):
 
 
 def test_missing_pieces_are_named(copy, tmp_path):
-    with pytest.raises(UserError, match="nowhere: no such folder; --model wants an experiment"):
-        load_model(tmp_path / "nowhere")
+    for name in ("nowhere", "nowhere.senet"):
+        with pytest.raises(UserError, match=f"{name}: no such model; expected an experiment, .* or a pack"):
+            load_model(tmp_path / name)
     with pytest.raises(UserError, match="no checkpoint 'step_3.pt'; there are step_00000001.pt"):
         load_model(copy, "step_3.pt")
     shutil.rmtree(copy / "checkpoints")
@@ -78,6 +79,26 @@ def test_missing_pieces_are_named(copy, tmp_path):
     (copy / "config.yaml").unlink()
     with pytest.raises(UserError, match="config.yaml: missing"):
         load_model(copy)
+
+
+def test_what_was_meant_is_said(copy):
+    for name, meant in (
+        ("config.yaml", f"part of an experiment; give its folder, {copy}$"),
+        ("checkpoints/step_00000001.pt", f"give its folder, {copy}, and as the checkpoint step_00000001.pt$"),
+        ("..", f"no trained model, but there are some below it: .*{copy.name}"),
+    ):
+        with pytest.raises(UserError, match=meant):
+            load_model(copy / name)
+
+
+def test_macs_are_known_without_a_record_of_training(copy):
+    assert not (copy / "record.json").exists() and load_model(copy).info["macs_per_second"] > 1e6
+
+
+def test_a_device_that_is_not_there_is_refused(copy):
+    for device in ("cuda:99", "fpga", "nonsense"):
+        with pytest.raises(UserError, match=f"device '{device}': cannot be used here; there is cpu"):
+            load_model(copy, device=device)
 
 
 def test_identity_tells_weights_and_configurations_apart(expdir, copy):

@@ -274,7 +274,7 @@ def test_what_is_computed_beside_the_weights_is_limited(monkeypatch):
 def test_sizes_are_limited_before_anything_is_read(tmp_path):
     path = tmp_path / "a.senet"
     with open(path, "wb") as f:
-        f.write(struct.pack("<Q", MAX_HEADER + 1))
+        f.write(struct.pack("<Q", MAX_HEADER + 1) + b"{")
         f.truncate(MAX_HEADER + 100)  # a hole: it takes no space
     with pytest.raises(UserError, match=f"at most {MAX_HEADER} are read"):
         Pack(path)
@@ -309,12 +309,15 @@ def test_a_model_that_only_a_newer_senet_knows_is_refused_with_both_versions(tmp
         load_model(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(100), b"RIFF" + bytes(100), b"{}", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04" + bytes(100), b"RIFF" + bytes(100), b"{}", b"\x80\x02}q\x00.", b"model: x.Y\nseed: 1\n"],
+)
 def test_another_file_is_refused_as_that(tmp_path, content):
     (tmp_path / "a.senet").write_bytes(content)
-    with pytest.raises(UserError, match=r"a.senet: (not a pack|damaged: its header)"):
+    with pytest.raises(UserError, match=r"a.senet: not a pack"):
         load_model(tmp_path / "a.senet")
-    with pytest.raises(UserError, match="nothing.senet: cannot be read: No such file"):
+    with pytest.raises(UserError, match="nothing.senet: no such model"):
         load_model(tmp_path / "nothing.senet")
 
 
