@@ -5,9 +5,10 @@
                                               . context . fade . context .
     result        ... window k ..............................\\/............ window k + 1 ...
 
-Both windows see ``CONTEXT_SECONDS`` beyond what is heard of them, so that what a model makes of an end is not heard.
+Both windows see ``CONTEXT_SECONDS`` beyond what is heard of them: an end's effect is not heard up to there.
 All windows have one length, the last too, which begins earlier instead: statistics over a window are of as much audio
-everywhere. A recording that fits into a window is enhanced at once, so that nothing differs from the model itself.
+everywhere, though not those of the whole, so that the result is another one (README has its PESQ). A recording that
+fits into a window is enhanced at once, so that nothing differs from the model itself.
 """
 
 import torch
