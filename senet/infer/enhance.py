@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from senet.dsp.resample import LiveResampler, Resampler, resample
 from senet.errors import UserError
 from senet.infer.long import Windows, by_channels
-from senet.infer.stream import Stream, require_chunk
+from senet.infer.stream import Stream, as_tensor
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
 WINDOW_SECONDS = 30.0
@@ -129,7 +129,7 @@ class Enhancer:
             yield _mixed(dry, self._run(stream.flush).reshape(dry.shape), mix)
 
     def stream(self, sample_rate: int | None = None, channels: int = 1) -> "Stream | LiveStream":
-        """A live stream: ``step(x (C, N)) -> (C, M)`` for chunks of any size, then ``flush()``.
+        """A live stream: ``step(x (C, N)) -> (C, M)`` for chunks of any size, NumPy or torch, then ``flush()``.
 
         Args:
             sample_rate: of the chunks in Hz; None: the model's. What another one adds is in ``latency``.
@@ -202,21 +202,20 @@ class LiveStream(Resampled):
     """
 
     def __init__(self, stream: Stream, sample_rate: int, channels: int):
-        self.sample_rate, self._channels, self._device = sample_rate, channels, torch.device("cpu")
+        self.sample_rate, self._channels, self._like = sample_rate, channels, Tensor.cpu
         rate = stream.sample_rate
         super().__init__(stream, LiveResampler(sample_rate, rate, channels), LiveResampler(rate, sample_rate, channels))
         self.latency = (stream.latency + self._up.ahead) * sample_rate // rate + self._down.ahead
         self.hop = -(-stream.hop * sample_rate // rate)
 
-    def step(self, x: Tensor) -> Tensor:
+    def step(self, x: Signal) -> Signal:
         """As that of a Stream."""
-        require_chunk(x, self._channels)
-        self._device = x.device
-        return super().step(x.detach().float().cpu()).to(x.device)
+        x, self._like = as_tensor(x, self._channels)
+        return self._like(super().step(x.float().cpu()))
 
-    def flush(self) -> Tensor:
+    def flush(self) -> Signal:
         """As that of a Stream."""
-        rest = super().flush().to(self._device)
+        rest = self._like(super().flush())
         self.reset()
         return rest
 

@@ -7,6 +7,11 @@ whose layers keep what they need of the past as ``senet.layers.memory`` has it, 
 Shapes: C channels, which are enhanced independently of each other, N samples, T frames, F bins.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +19,7 @@ from torch import Tensor, nn
 from senet.errors import UserError
 from senet.layers.memory import Memory
 
+Chunk = TypeVar("Chunk", np.ndarray, Tensor)
 MAX_FRAMES = 128  # at a time, which bounds the memory that a large chunk takes
 
 
@@ -30,35 +36,40 @@ class Stream:
         latency, sample_rate: the model's, in samples and Hz.
         hop: samples that come out at a time, and that chunks should have, or a multiple.
     Raises:
-        UserError: the model needs the whole recording (says which settings make it so, and what would stream).
+        UserError: the model needs the whole recording (says which settings make it so, and what would stream), or
+            there is no channel.
     """
 
     def __init__(self, model: nn.Module, channels: int = 1):
         require_streaming(model)
+        if channels < 1:
+            raise UserError(f"a stream of {channels} channels, expected one or more")
         if model.training:
             raise ValueError("a model streams in evaluation mode: call model.eval() first")
         self.latency, self.sample_rate = model.latency, model.sample_rate
         self.hop = model.stft.hop_length if hasattr(model, "stft") else model.hop
         self._core = _Frames(model, channels) if hasattr(model, "stft") else _Windows(model, channels)
-        self._channels, self._device = channels, torch.device("cpu")
+        self._channels, self._like = channels, Tensor.cpu
 
-    def step(self, x: Tensor) -> Tensor:
-        """(C, N) float, the next N >= 0 samples -> (C, M), all that is settled with them; on the same device.
+    def step(self, x: Chunk) -> Chunk:
+        """(C, N) float, the next N >= 0 samples -> (C, M), all that is settled with them.
+
+        NumPy or torch: the same comes back, on the same device.
 
         Raises:
-            UserError: another number of channels, or samples that are not finite; the stream can go on without them.
+            UserError: another number of channels, or samples that are no floats or not finite; the stream can go on
+                without them.
         """
-        require_chunk(x, self._channels)
-        self._device = x.device
+        x, self._like = as_tensor(x, self._channels)
         with torch.inference_mode():
-            return self._core.step(x.to(self._core.like)).to(x.device)
+            return self._like(self._core.step(x.to(self._core.like)))
 
-    def flush(self) -> Tensor:
-        """The signal is over: (C, M), what is left of it. The next ``step`` begins another one."""
+    def flush(self) -> Chunk:
+        """The signal is over: (C, M), what is left of it, as ``step`` gave it. The next ``step`` begins another one."""
         with torch.inference_mode():
             rest = self._core.flush()
         self.reset()
-        return rest.to(self._device)
+        return self._like(rest)
 
     def reset(self):
         """Forget the signal; the next ``step`` begins another one."""
@@ -110,12 +121,24 @@ class FrameStep(nn.Module):
         return memory
 
 
-def require_chunk(x: Tensor, channels: int):
-    """UserError unless ``x`` is (C, N) of finite samples."""
-    if x.ndim != 2 or x.shape[0] != channels:
-        raise UserError(f"a chunk of shape {tuple(x.shape)}, expected ({channels}, samples)")
-    if not torch.isfinite(x).all():
+def as_tensor(x: Chunk, channels: int) -> tuple[Tensor, Callable[[Tensor], Chunk]]:
+    """A chunk as a tensor, and what makes of another tensor that which the chunk was: NumPy's, or on its device.
+
+    Raises:
+        UserError: ``x`` is not (C, N), or not of finite floats.
+    """
+    kind = getattr(x, "dtype", type(x).__name__)
+    if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
+        tensor, like = torch.from_numpy(x.astype(np.float32)), partial(Tensor.numpy, force=True)
+    elif isinstance(x, Tensor) and x.is_floating_point():
+        tensor, like = x.detach(), partial(Tensor.to, device=x.device)
+    else:
+        raise UserError(f"a chunk of {kind}, expected floats in [-1, 1], of NumPy or torch")
+    if tensor.ndim != 2 or tensor.shape[0] != channels:
+        raise UserError(f"a chunk of shape {tuple(tensor.shape)}, expected ({channels}, samples)")
+    if not torch.isfinite(tensor).all():
         raise UserError("a chunk holds NaN or infinite samples")
+    return tensor, like
 
 
 def require_streaming(model: nn.Module):

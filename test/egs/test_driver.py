@@ -809,7 +809,7 @@ class TestPack:
         assert (done.path / "exp/train_x/train_x.senet").read_text().startswith("packed")
         words = ("--pack_args", "--licence 'CC BY 4.0'")
         assert done.run("--stage", "pack", *words)[0] == ["pack"]
-        assert line(done, "pack") == "pack exp/train_x -o exp/train_x/train_x.senet --licence CC BY 4.0"
+        assert line(done, "pack") == "pack exp/train_x -o exp/train_x/train_x.senet --overwrite --licence CC BY 4.0"
         assert done.run("--stage", "pack", *words)[0] == []
         assert pack_state(done) == "stale: pack_args: --licence 'CC BY 4.0' -> nothing"
 

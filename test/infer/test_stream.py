@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from reduced import REDUCED
@@ -9,6 +10,7 @@ from reduced import REDUCED
 from senet import config
 from senet.errors import UserError
 from senet.infer import stream
+from senet.infer.enhance import Enhancer
 from senet.infer.stream import FrameStep, Stream
 from senet.layers.norms import CAUSAL
 
@@ -181,13 +183,26 @@ def test_what_is_no_chunk_is_refused_and_the_stream_goes_on():
     model = build(LOW, {"causal": True})
     x, live = noise(2, 2000), Stream(model, 2)
     first = live.step(x[:, :1000])
-    for wrong in (x[:1], x[0], torch.full((2, 5), torch.nan)):
+    for wrong in (x[:1], x[0], torch.full((2, 5), torch.nan), (x * 32768).short(), x.numpy().astype("i2"), x.tolist()):
         with pytest.raises(UserError, match="a chunk "):
             live.step(wrong)
     rest = live.step(x[:, 1000:])
     torch.testing.assert_close(torch.cat([first, rest, live.flush()], 1), model(x), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="evaluation mode"):
         Stream(model.train())
+    with pytest.raises(UserError, match="a stream of 0 channels"):
+        Stream(model, 0)
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_numpy_comes_back_as_numpy_and_a_second_flush_is_empty(rate):
+    x, live = noise(1, 3000), Enhancer(build(LOW, {"causal": True})).stream(rate)
+    expected = [live.step(x), live.flush()]
+    found = [live.step(x.double().numpy()), live.flush()]
+    for y, z in zip(found, expected, strict=True):
+        assert isinstance(y, np.ndarray) and y.dtype == np.float32
+        np.testing.assert_allclose(y, z, atol=1e-5)
+    assert live.flush().shape == (1, 0)
 
 
 def test_a_long_chunk_is_taken_in_parts(monkeypatch):
