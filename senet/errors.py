@@ -6,8 +6,10 @@ class UserError(Exception):
 
     The message is one sentence or a few lines and says where, what was found,
     what was expected and what to do. Commands print it without a traceback and
-    exit with status 1 (see ``senet.bin.run``).
+    exit with its status (see ``senet.bin.run``).
     """
+
+    status = 1
 
 
 def require_choice(where: str, value: str, choices):

@@ -63,7 +63,7 @@ class Lock:
         if ours is False or (known and not (ours and known["host"] == platform.node()) and self._lives(known)):
             raise UserError(
                 f"{self.path.parent}: in use by {_name(known)}. Wait until that ends, or end it; "
-                "for another training take a folder of its own (--tag of run.sh, --expdir here)"
+                "or take another folder (--tag of run.sh, --expdir of senet train, -o of senet enhance)"
             )
         self.file.truncate(0)
         record = {"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}

@@ -80,7 +80,7 @@ def run(main, argv=None):
         return main(argv) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

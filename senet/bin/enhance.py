@@ -5,12 +5,15 @@
   ffmpeg -i video.mp4 -f wav - | senet enhance - -o - --model model.senet | aplay
   senet enhance dump/raw/test/wav.scp -o exp/train_lowlatency/enhanced_test --model exp/train_lowlatency
 
-Reads wav, flac, ogg, mp3, opus of any sample rate, number of channels and length; writes wav or flac of the same rate,
-channels and length. Exit status: 0 all done; 1 a file could not be enhanced (each is named); 2 wrong usage.
+Reads wav, flac, ogg, mp3, opus, aiff of any sample rate, number of channels and length; writes wav or flac of the same
+rate, channels and length. In a folder of results wav and flac keep their names, to others .wav is added: talk.mp3.wav.
+Exit status: 0 all done; 1 a file could not be enhanced (each is named); 2 nothing was begun.
 """
 
 import argparse
+import contextlib
 import logging
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -59,11 +62,25 @@ def get_parser():
         help="samples beyond +-1: clip them (FLOAT and DOUBLE keep them) and say how many; scale the whole file down; "
         "or write nothing",
     )
-    group.add_argument("--format", choices=("wav", "flac"), help="of the files in a folder; if not given the input's")
+    group.add_argument(
+        "--format",
+        choices=("wav", "flac"),
+        help="of the files in a folder; if not given the input's. Added to names of other formats: a.wav.flac",
+    )
     group.add_argument("--subtype", choices=SUBTYPES, help="if not given the input's; PCM_16 for mp3 and the like")
-    group.add_argument("--overwrite", action="store_true", help="make results again that are there")
-    group.add_argument("--resume", action="store_true", help="keep results that are there and newer than the input")
-    group.add_argument("--report", metavar="HTML", help="also write a page to compare before and after")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--overwrite", action="store_true", help="make results again that are there")
+    either.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep results that are there, whole, and newer than the input; a folder's are refused unless they were "
+        "made by this model with these options",
+    )
+    group.add_argument(
+        "--report",
+        metavar="HTML",
+        help="also write a page to compare before and after; of more than 20 recordings it shows 20, spread evenly",
+    )
     group = parser.add_argument_group("work")
     group.add_argument("--dry_run", action="store_true", help="only say what would be done, and the disk it needs")
     group.add_argument(
@@ -78,7 +95,7 @@ def get_parser():
     )
     group.add_argument(
         "--window",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="SECONDS",
         help="a longer recording is enhanced in pieces: by a causal model as a stream, otherwise in overlapping "
@@ -96,11 +113,44 @@ def get_parser():
     return parser
 
 
+def _seconds(text):
+    try:
+        if 0 < float(text) < math.inf:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}', expected a number of seconds above 0")
+
+
+@contextlib.contextmanager
+def before_work():
+    """An error in here means that nothing was begun."""
+    try:
+        yield
+    except UserError as error:
+        error.status = 2
+        raise
+
+
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     args = get_parser().parse_args(argv)
     args.command = shlex.join(["senet", "enhance", *argv])
     setup_logging()
+    with before_work():
+        scp = _require_options(args)
+    if scp and args.collect:
+        from senet.infer import sets
+
+        sets.collect(scp, args.output)
+        return 0
+    return enhance_scp(args, scp) if scp else enhance_files(args)
+
+
+def _require_options(args):
+    """The .scp, if that is the input."""
+    from senet.infer.record import model_options
+
     scp = next((path for path in args.input if path.endswith(".scp")), None)
     if scp and len(args.input) > 1:
         raise UserError(f"{scp}: an .scp is enhanced alone; {len(args.input)} inputs were given")
@@ -110,18 +160,17 @@ def main(argv=None):
         for option in ("format", "overwrite", "resume", "report", "dry_run"):
             if getattr(args, option):
                 raise UserError(f"--{option} is for files and folders; what an .scp lists is done where it has changed")
-    if scp and args.collect:
-        from senet.infer import sets
-
-        sets.collect(scp, args.output)
-        return 0
-    return enhance_scp(args, scp) if scp else enhance_files(args)
+    if not args.collect:
+        model_options(args.model)
+    return scp
 
 
 def enhance_scp(args, scp):
     from senet.infer import sets
 
-    failed = sets.enhance_shards(prepare(args, threads=1), _how(args), scp, args.output, args.job)
+    with before_work():
+        workers = prepare(args, threads=1)
+    failed = sets.enhance_shards(workers, _how(args), scp, args.output, args.job)
     if not failed and not args.job:
         sets.collect(scp, args.output)
     return 1 if failed else 0
@@ -129,33 +178,55 @@ def enhance_scp(args, scp):
 
 def enhance_files(args):
     from senet.infer import files
+    from senet.lock import Lock
+
+    folder = None if files.is_single(args.output) else Path(args.output)
+    with contextlib.ExitStack() as stack:
+        with before_work():
+            items = files.list_items(args.input, args.output, args.format and f".{args.format}")
+            if args.report:
+                files.require_report(args.report, items)
+            if folder and not args.dry_run:
+                stack.enter_context(Lock(folder))
+            note = folder and folder / files.NOTE
+            todo = files.remaining(items, args.overwrite, args.resume, note)
+            if len(todo) < len(items):
+                logging.info("%d of %d results are there and kept", len(items) - len(todo), len(items))
+            needs = files.needs(todo, args.subtype)
+            if args.dry_run:
+                return files.tell(needs, len(items) - len(todo))
+            files.require_space(needs)
+            workers = prepare(args)
+            if folder:
+                there = args.resume and any(item.target.exists() for item in items)
+                files.note_model(note, workers[0].identity(_how(args)), Path(args.model).name, there)
+        failed = enhance_all(args, workers, needs)
+        if args.report:
+            done = [item for item in items if str(item.target) not in failed]
+            report(args, done, failed.values(), workers[0].enhancer)
+    return 1 if failed else 0
+
+
+def enhance_all(args, workers, needs):
+    """{target: reason} of what failed."""
     from senet.infer.item import Progress, by_length
     from senet.infer.work import Enhance
     from senet.processes import process_map
 
-    items = files.list_items(args.input, args.output, args.format and f".{args.format}")
-    if args.report:
-        files.require_report(args.report, items)
-    todo = files.remaining(items, args.overwrite, args.resume)
-    if len(todo) < len(items):
-        logging.info("%d of %d results are there and kept", len(items) - len(todo), len(items))
-    needs = files.needs(todo, args.subtype)
-    if args.dry_run:
-        return files.tell(needs, len(items) - len(todo))
-    files.require_space(needs)
-    workers = prepare(args)
     if len(workers) > 1:  # the longest first, so that none is left for the end
-        needs.sort(key=lambda need: -need.seconds)
+        needs = sorted(needs, key=lambda need: -need.seconds)
     batches = by_length([(need.item, need.info) for need in needs], args.batch_size, args.window)
-    progress, failed = Progress(len(todo)), set()
-    for outcomes in process_map([Enhance(worker, _how(args)) for worker in workers], batches, len(workers)):
-        for outcome in outcomes:
-            progress.add(outcome)
-            failed |= {outcome.target} if outcome.error else set()
+    progress, failed = Progress(len(needs), sum(need.seconds for need in needs)), {}
+    try:
+        for outcomes in process_map([Enhance(worker, _how(args)) for worker in workers], batches, len(workers)):
+            for outcome in outcomes:
+                progress.add(outcome)
+                failed |= {outcome.target: outcome.error} if outcome.error else {}
+    except KeyboardInterrupt:
+        logging.warning("%d of %d files are done; --resume goes on with the others", progress.done, len(needs))
+        raise
     progress.finish()
-    if args.report:
-        report(args, [item for item in items if str(item.target) not in failed], workers[0].enhancer)
-    return 1 if failed else 0
+    return failed
 
 
 def _how(args):
@@ -183,14 +254,14 @@ def prepare(args, threads=None):
     return found
 
 
-def report(args, items, enhancer):
+def report(args, items, failed, enhancer):
     """The page that --report asks for."""
     from senet.report import before_after
 
     output = Path(args.output)
     names = [item.target.relative_to(output) if item.target != output else output.name for item in items]
     pairs = [(str(name), item.source, item.target) for name, item in zip(names, items, strict=True)]
-    before_after.write(args.report, pairs, enhancer, args.command)
+    before_after.write(args.report, pairs, enhancer, args.command, list(failed))
 
 
 if __name__ == "__main__":

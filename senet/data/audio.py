@@ -35,7 +35,7 @@ __all__ = [
     "write_wav",
 ]
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus")
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 _LSB = 1 / 32768
 _CHECK_BLOCK = 1 << 20  # samples decoded at a time by check()
 

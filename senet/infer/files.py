@@ -1,17 +1,63 @@
-"""What ``senet enhance`` is given on the command line, turned into a list of files with their targets and needs."""
+"""What ``senet enhance`` is given on the command line, turned into a list of files with their targets and needs.
 
+Without torch, so that mistakes are told at once. In a folder of results, ``.senet.jsonl`` says by which model and
+options they were made: those that are newer than it.
+"""
+
+import logging
+import mimetypes
 import os
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from senet import records
 from senet.data.audio import EXTENSIONS, find_audio
-from senet.data.blocks import PIPE, SUBTYPES, Recording, is_whole
+from senet.data.blocks import FLAC_BITS, PIPE, SUBTYPES, Recording, is_whole
 from senet.data.stored import AudioInfo
 from senet.data.wav import SUBTYPES as WAV_SUBTYPES
 from senet.errors import UserError
-from senet.infer.item import Item, existing, subtype_for
+from senet.files import walk_folders
+
+NOTE = ".senet.jsonl"
+
+
+class Item(NamedTuple):
+    """A recording to enhance and where the result goes."""
+
+    source: str  # audio file, path.ark:offset, or "-" for standard input
+    target: Path | str  # .wav or .flac, or "-" for standard output
+    root: Path | None = None  # that a relative source starts from
+
+
+def subtype_for(suffix, source, asked=None):
+    """The subtype that is written: as asked for; the source's; or what is nearest to it in that format.
+
+    Args:
+        suffix: ``.wav`` or ``.flac``.
+        source: the source's subtype; lossy ones become 16 bits.
+        asked: or None.
+    Raises:
+        UserError: the format does not have the one asked for.
+    """
+    known = SUBTYPES[suffix]
+    if asked:
+        if asked not in known:
+            raise UserError(f"--subtype {asked}: {suffix} has {', '.join(known)}")
+        return asked
+    if source in known:
+        return source
+    bits = WAV_SUBTYPES.get(source, (0, FLAC_BITS.get(source, 16)))[1]
+    return "PCM_24" if bits > 16 else "PCM_16"
+
+
+def existing(folder):
+    """The folder, or the nearest one above it that is there."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def list_items(inputs, output, suffix=None):
@@ -20,15 +66,17 @@ def list_items(inputs, output, suffix=None):
     Args:
         inputs: paths of audio files and of folders, whose structure is kept below ``output``; or ``"-"`` alone.
         output: a ``.wav`` or ``.flac`` file for one input file, ``"-"`` likewise, otherwise a folder.
-        suffix: of the files in that folder; None: the source's if it is one of these two, else ``.wav``.
+        suffix: of the files in that folder; None: the source's if it is one of these two, else ``.wav``. A file's name
+            depends on nothing else: where it has that suffix it stays, otherwise the suffix is added: ``a.mp3.wav``.
     Returns:
         list of Item.
     Raises:
-        UserError: an input is not there or holds no audio, or a target is one of the inputs, whatever it is called.
+        UserError: an input is not there or holds no audio, or a target is one of the inputs, whatever it is called, or
+            cannot be written.
     """
     if PIPE in map(str, inputs) and len(inputs) > 1:
         raise UserError(f"'-', standard input, is enhanced alone; {len(inputs)} inputs were given")
-    single = str(output) == PIPE or (Path(output).suffix.lower() in EXTENSIONS and not Path(output).is_dir())
+    single = is_single(output)
     if str(inputs[0]) == PIPE and not single:
         raise UserError(f"-o {output}: is a folder, and standard input has no name; give a .wav or .flac file, or '-'")
     sources = [pair for path in inputs for pair in _sources(path, output)]
@@ -37,10 +85,18 @@ def list_items(inputs, output, suffix=None):
             raise UserError(f"-o {output}: is one file, and the input is a folder or several files; give a folder")
         items = [Item(str(sources[0][0]), PIPE if str(output) == PIPE else _target(output, suffix))]
     else:
-        names = _names([relative for _, relative in sources], suffix)
-        items = [Item(str(path), Path(output, name)) for (path, _), name in zip(sources, names, strict=True)]
+        items = [Item(str(path), Path(output, _name(relative, suffix))) for path, relative in sources]
+        twice = [target for target, count in Counter(item.target for item in items).items() if count > 1]
+        if twice:
+            raise UserError(f"two inputs would both become '{twice[0]}'; enhance them into different folders")
     _require_inputs_kept(items)
+    _require_places(items)
     return items
+
+
+def is_single(output):
+    """Whether an output is a file, or standard output, and no folder."""
+    return str(output) == PIPE or (Path(output).suffix.lower() in EXTENSIONS and not Path(output).is_dir())
 
 
 def _sources(given, output):
@@ -52,12 +108,22 @@ def _sources(given, output):
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         return [(path, Path(path.name))]
-    found = find_audio(path)
+    found, others = find_audio(path), _others(path)
     if output.is_dir() and path.resolve() in output.resolve().parents:  # results of an earlier run
-        found = [file for file in found if output.resolve() not in file.resolve().parents]
+        found, others = ([f for f in fs if output.resolve() not in f.resolve().parents] for fs in (found, others))
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        logging.warning("%s: left out %s%s; read are %s", path, others[0], more, " ".join(EXTENSIONS))
     if not found:
         raise UserError(f"{path}: holds no audio ({' '.join(EXTENSIONS)})")
     return [(file, file.relative_to(path)) for file in found]
+
+
+def _others(folder):
+    """What is named like audio, of kinds that are not read."""
+    found = [Path(here, name) for here, _, names in walk_folders(folder) for name in names if name[0] != "."]
+    kinds = ((path, mimetypes.guess_type(path.name)[0] or "") for path in found)
+    return [path for path, kind in kinds if kind.startswith("audio/") and path.suffix.lower() not in EXTENSIONS]
 
 
 def _target(output, suffix):
@@ -69,19 +135,10 @@ def _target(output, suffix):
     return output
 
 
-def _names(sources, suffix):
-    """A target for each source: with the new extension, or with it added where two would become one."""
-    endings = [suffix or (path.suffix if path.suffix.lower() in SUBTYPES else ".wav") for path in sources]
-    short = [path.with_suffix(ending) for path, ending in zip(sources, endings, strict=True)]
-    taken = Counter(short)
-    names = [
-        name if taken[name] == 1 else path.with_name(f"{path.name}{ending}")
-        for name, path, ending in zip(short, sources, endings, strict=True)
-    ]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UserError(f"two inputs would both become '{twice[0]}'; enhance them into different folders")
-    return names
+def _name(path, suffix):
+    """Where a recording goes."""
+    stays = path.suffix.lower() in ((suffix,) if suffix else SUBTYPES)
+    return path if stays else path.with_name(f"{path.name}{suffix or '.wav'}")
 
 
 def _require_inputs_kept(items):
@@ -92,8 +149,20 @@ def _require_inputs_kept(items):
             raise UserError(f"-o: '{item.target}' is an input file and would be overwritten; choose another output")
 
 
+def _require_places(items):
+    """Look at the folders of targets, before a model is loaded for what cannot be written."""
+    for folder in {item.target.parent: None for item in items if item.target != PIPE}:
+        place = existing(folder)
+        if not place.is_dir():
+            raise UserError(f"-o {folder}: {place} is no folder; choose another output")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"-o {folder}: nothing can be written in {place}; choose a folder where you may")
+
+
 def require_report(path, items):
     """Refuse a page at a place where a recording is or will be, and one of pipes, which are gone afterwards."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {path}: an HTML page is written; name it {Path(path).with_suffix('.html')}")
     paths = [p for item in items for p in (item.source, item.target)]
     if PIPE in paths:
         raise UserError(f"--report {path}: compares files, and '-' is none; name files as input and output")
@@ -112,11 +181,12 @@ def _identity(path):
     return status.st_dev, status.st_ino
 
 
-def remaining(items, overwrite=False, resume=False):
+def remaining(items, overwrite=False, resume=False, note=None):
     """The items that are to be done.
 
     Args:
-        overwrite: all. resume: those without a result that is newer than the recording.
+        overwrite: all. resume: those without a result that is newer than the recording and, where there is one, than
+            the note of the model (a path).
     Raises:
         UserError: neither is asked for, and a result is there; or it is no file.
     """
@@ -129,12 +199,36 @@ def remaining(items, overwrite=False, resume=False):
         raise UserError(
             f"-o: '{there[0].target}'{more} is there already; --overwrite makes it again, --resume goes on with others"
         )
-    done = {item.target for item in there if resume and not overwrite and _is_done(item)}
+    since = os.stat(note).st_mtime_ns if note and note.exists() else 0
+    done = {item.target for item in there if resume and _is_done(item, since)}
     return [item for item in items if item.target not in done]
 
 
-def _is_done(item):
-    return os.stat(item.target).st_mtime_ns >= os.stat(item.source).st_mtime_ns and is_whole(item.target)
+def _is_done(item, since):
+    return os.stat(item.target).st_mtime_ns >= max(since, os.stat(item.source).st_mtime_ns) and is_whole(item.target)
+
+
+def note_model(note, identity, name, kept):
+    """Say in a folder by which model its results are from now on.
+
+    Args:
+        note: path, ``<folder>/.senet.jsonl``.
+        identity: of the model and of what becomes of its output (``Worker.identity``).
+        name: that people call the model by.
+        kept: whether results that are there are to be kept.
+    Raises:
+        UserError: they are, and were not made in this way.
+    """
+    known, _ = records.previous(note)
+    if known.get("model") == identity:
+        return
+    if kept:
+        made = f"by {known['name']}" if known.get("name") not in (None, name) else "by another model or other options"
+        raise UserError(
+            f"{note.parent}: its results were made {made if known else 'in a way that is not known'}; "
+            "to go on with --resume choose the same again; otherwise another folder, or --overwrite"
+        )
+    records.write(note, {"model": identity, "name": name}, [])
 
 
 class Need(NamedTuple):
@@ -169,23 +263,31 @@ def _need(item, subtype):
 
 def require_space(found):
     """Refuse Needs whose wav files do not fit on their disks; how small a flac gets is not known."""
-    disks = {}  # device -> (a folder there, bytes)
-    for need in found:
-        if need.item.target != PIPE and need.item.target.suffix.lower() == ".wav":
-            folder = existing(need.item.target.parent)
-            device = os.stat(folder).st_dev
-            first, size = disks.get(device, (folder, 0))
-            disks[device] = first, size + need.bytes
-    for folder, size in disks.values():
+    for folder, size in _disks(found):
         free = shutil.disk_usage(folder).free
         if size > free:
             raise UserError(f"{folder}: {size / 1e6:.1f} MB will be written, {free / 1e6:.1f} MB are free; free some")
 
 
+def _disks(found):
+    """[(a folder on the disk, bytes of wav files), ...]"""
+    disks = {}
+    for need in found:
+        if need.item.target != PIPE:
+            folder = existing(need.item.target.parent)
+            device = os.stat(folder).st_dev
+            first, size = disks.get(device, (folder, 0))
+            disks[device] = first, size + need.bytes * (need.item.target.suffix.lower() == ".wav")
+    return disks.values()
+
+
 def tell(found, done=0):
     """Print what would be done; the exit status: 1 if a recording cannot be read, or the disk is too small."""
     for need in found:
-        about = need.error or "not known before it is read"
+        if need.error:
+            print(need.error)
+            continue
+        about = "not known before it is read"
         if need.info:
             info = need.info
             about = f"{need.seconds:.1f} s, {info.sample_rate} Hz, {info.channels} channels, {need.bytes / 1e6:.1f} MB"
@@ -194,6 +296,9 @@ def tell(found, done=0):
     hours = sum(need.seconds for need in found) / 3600
     size = sum(need.bytes for need in found) / 1e6
     there = f", {done} are there" if done else ""
-    print(f"{len(found)} to do{there}, {broken} cannot be read; {hours:.2f} h of audio, at most {size:.1f} MB to write")
+    known = f"{broken} cannot be read as far as headers tell; {hours:.2f} h of audio, at most {size:.1f} MB to write"
+    print(f"{len(found)} to do{there}, {known}")
+    for folder, _ in _disks(found):
+        print(f"{folder}: {shutil.disk_usage(folder).free / 1e6:.1f} MB are free")
     require_space(found)
     return 1 if broken else 0

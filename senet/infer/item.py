@@ -10,22 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from senet.data.blocks import FLAC_BITS, PIPE, SUBTYPES, Recording, write_blocks
+from senet.data.blocks import PIPE, Recording, write_blocks
 from senet.data.stored import AudioError
-from senet.data.wav import SUBTYPES as WAV_SUBTYPES
 from senet.errors import UserError
 from senet.infer import loudness
 from senet.infer.enhance import BLOCK_SECONDS
+from senet.infer.files import existing, subtype_for
 
 EVERY = 10  # seconds between two words on how far it is
-
-
-class Item(NamedTuple):
-    """A recording to enhance and where the result goes."""
-
-    source: str  # audio file, path.ark:offset, or "-" for standard input
-    target: Path | str  # .wav or .flac, or "-" for standard output
-    root: Path | None = None  # that a relative source starts from
 
 
 class How(NamedTuple):
@@ -53,27 +45,6 @@ class Outcome(NamedTuple):
     clipped: int = 0
     peak: float = 0.0
     error: str | None = None
-
-
-def subtype_for(suffix, source, asked=None):
-    """The subtype that is written: as asked for; the source's; or what is nearest to it in that format.
-
-    Args:
-        suffix: ``.wav`` or ``.flac``.
-        source: the source's subtype; lossy ones become 16 bits.
-        asked: or None.
-    Raises:
-        UserError: the format does not have the one asked for.
-    """
-    known = SUBTYPES[suffix]
-    if asked:
-        if asked not in known:
-            raise UserError(f"--subtype {asked}: {suffix} has {', '.join(known)}")
-        return asked
-    if source in known:
-        return source
-    bits = WAV_SUBTYPES.get(source, (0, FLAC_BITS.get(source, 16)))[1]
-    return "PCM_24" if bits > 16 else "PCM_16"
 
 
 def by_length(found, most, window):
@@ -207,14 +178,6 @@ def _factor(before, after, how):
     return factor * min(1, loudness.FULL_SCALE / peak) if how.peak == "scale" and peak else factor
 
 
-def existing(folder):
-    """The folder, or the nearest one above it that is there."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
 class _Watch:
     """Seconds of computing, and word of a long recording every ten seconds."""
 
@@ -254,10 +217,15 @@ class Progress:
     """Counts files and seconds, and logs them with the real-time factor at most every ten seconds.
 
     The real-time factor is computing time over the audio's duration: below 1 is faster than real time.
+
+    Args:
+        total: files.
+        seconds: of audio in them, for the time that is left; None: not known, they are taken for equally long.
     """
 
-    def __init__(self, total):
-        self.total = total
+    def __init__(self, total, seconds=None):
+        self.total, self.seconds = total, seconds
+        self.first = None  # when the first was done, and how much it was: what came before is no measure
         self.done, self.failed, self.clipped_files, self.audio, self.computing = 0, 0, 0, 0.0, 0.0
         self.start = self.last = time.monotonic()
 
@@ -267,16 +235,19 @@ class Progress:
         if outcome is not None:
             self.audio, self.computing = self.audio + outcome.seconds, self.computing + outcome.computing
             self._tell(outcome)
-        now = time.monotonic()
+        now, (work, whole) = time.monotonic(), self._work()
+        if self.first is None:
+            self.first = now, work
         if now - self.last >= EVERY and self.done < self.total:
+            since, before = self.first
+            left = f", {(now - since) / (work - before) * max(0, whole - work):.0f} s left" if work > before else ""
+            logging.info("enhance: %d of %d files%s%s", self.done, self.total, self._speed(), left)
             self.last = now
-            left = (now - self.start) / self.done * (self.total - self.done)
-            logging.info("enhance: %d of %d files%s, %.0f s left", self.done, self.total, self._speed(), left)
 
     def finish(self):
         """Log the whole run; the number of failures decides the exit status."""
         logging.info(
-            "enhanced %d of %d files%s in %.1f s; failed %d, with clipped samples %d",
+            "enhanced %d of %d files%s in %.1f s; failed %d, files with clipped samples %d",
             self.done - self.failed,
             self.total,
             self._speed(),
@@ -285,6 +256,10 @@ class Progress:
             self.clipped_files,
         )
         return self.failed
+
+    def _work(self):
+        """What is done, and what there is."""
+        return (self.audio, self.seconds) if self.seconds else (self.done, self.total)
 
     def _tell(self, outcome):
         if outcome.error:

@@ -22,7 +22,8 @@ from senet.data.stored import AudioError, AudioInfo
 from senet.errors import UserError
 from senet.files import write_json
 from senet.infer.enhance import BLOCK_SECONDS
-from senet.infer.item import How, Item, Outcome, Progress, by_length, enhance_items
+from senet.infer.files import Item
+from senet.infer.item import How, Outcome, Progress, by_length, enhance_items
 from senet.infer.work import Worker
 from senet.processes import process_map
 from senet.shards import all_shards, my_shards, require_all

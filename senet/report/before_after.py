@@ -22,7 +22,9 @@ MOST = 20  # recordings are shown
 MEGABYTES = 25
 
 
-def write(path, recordings, model=None, command=None, title="Before and after", most=MOST, megabytes=MEGABYTES):
+def write(
+    path, recordings, model=None, command=None, failed=(), title="Before and after", most=MOST, megabytes=MEGABYTES
+):
     """Write the page.
 
     Args:
@@ -30,22 +32,23 @@ def write(path, recordings, model=None, command=None, title="Before and after", 
         recordings: list of (name, path before, path after); both of the same rate, channels and length.
         model: the senet.infer.enhance.Enhancer that was used, or None.
         command: the words it was called with, a string.
+        failed: of recordings that could not be enhanced, the reason, which names each.
         title: heading.
         most: how many recordings are shown at most; of more, as many are spread evenly over the list.
         megabytes: the file's largest size, of 2^20 bytes; recordings that do not fit have their levels, but no players.
     Raises:
         UserError: the file cannot be written.
     """
-    text = page(recordings, model, command, title, most, megabytes)
+    text = page(recordings, model, command, failed, title, most, megabytes)
     with whole_file(path) as f:
         f.write(text)
 
 
-def page(recordings, model=None, command=None, title="Before and after", most=MOST, megabytes=MEGABYTES):
+def page(recordings, model=None, command=None, failed=(), title="Before and after", most=MOST, megabytes=MEGABYTES):
     """The text that ``write`` writes."""
     if len(shown := list(recordings)) > most:
         shown = [shown[round(i)] for i in np.linspace(0, len(shown) - 1, most)]
-    rows, missing = [], []
+    rows, missing = [], list(failed)
     for name, *paths in shown:
         try:
             rows.append(_Row(name, [open_entry(Path(path), None) for path in paths]))
@@ -54,7 +57,7 @@ def page(recordings, model=None, command=None, title="Before and after", most=MO
     values = {
         "title": title,
         "command": command,
-        "total": len(recordings),
+        "total": len(recordings) + len(failed),
         "rows": rows,
         "missing": missing,
         "model": model and _made(model),

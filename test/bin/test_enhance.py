@@ -4,7 +4,10 @@ import io
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,8 +39,8 @@ def noise(n, channels=None, seed=0):
 
 
 def files(folder):
-    """All but the notes of how long it took."""
-    found = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All but the notes of how long it took, and what is hidden."""
+    found = {p.relative_to(folder): p for p in sorted(folder.rglob("[!.]*")) if p.is_file()}
     return {k: p.read_bytes() for k, p in found.items() if not p.name.endswith(("time.json", "enhance.json"))}
 
 
@@ -57,7 +60,7 @@ def test_one_file_is_what_the_model_makes_of_it(expdir, tmp_path):
 def test_formats_rates_and_channels(expdir, tmp_path, suffix, rate, channels):
     soundfile.write(tmp_path / f"a.{suffix}", noise(rate // 4, channels), rate)
     assert run_enhance(expdir, tmp_path / f"a.{suffix}", "-o", tmp_path / "out") == 0
-    source, found = read(str(tmp_path / f"a.{suffix}"))[0], soundfile.info(next((tmp_path / "out").iterdir()))
+    source, found = read(str(tmp_path / f"a.{suffix}"))[0], soundfile.info(next((tmp_path / "out").glob("a.*")))
     assert (found.samplerate, found.channels, found.frames) == (rate, channels, len(source))
     assert (found.format, found.subtype) == ("FLAC" if suffix == "flac" else "WAV", "PCM_16")
 
@@ -104,9 +107,9 @@ def test_report_compares_what_was_enhanced(expdir, tmp_path):
     page = tmp_path / "new" / "page.html"
     assert run_enhance(expdir, tmp_path / "in", "-o", tmp_path / "out", "--report", page) == 1
     text = page.read_text(encoding="utf-8")
-    assert "1 recording," in text and "deep/a.wav</a>" in text and text.count("<audio") == 3
+    assert "2 recordings," in text and "deep/a.wav</a>" in text and text.count("<audio") == 3
     assert f"<pre>senet enhance {tmp_path / 'in'} -o {tmp_path / 'out'} --report {page} --model {expdir}</pre>" in text
-    assert "broken.wav" not in text and "<dd>lowlatency.LowLatencyNet</dd>" in text
+    assert "broken.wav: is not audio that can be read" in text and "<dd>lowlatency.LowLatencyNet</dd>" in text
 
 
 class TestRefusals:
@@ -128,16 +131,39 @@ class TestRefusals:
             (["a.wav", "b.scp", "-o", "out"], "b.scp: an .scp is enhanced alone"),
             (["b.scp", "--resume", "-o", "out"], "--resume is for files and folders"),
             (["a.wav", "-o", "b.wav"], "'b.wav' is there already; --overwrite makes it again"),
-            (["a.wav", "-o", "c.wav", "--report", "./c.wav"], "--report ./c.wav: is a folder or one of the recordings"),
+            (
+                ["a.wav", "-o", "c.wav", "--report", "./c.wav"],
+                "--report ./c.wav: an HTML page is written; name it c.html",
+            ),
+            (["a.wav", "-o", "c.wav", "--report", "page.html"], "--report page.html: is a folder or one of the"),
+            (["a.wav", "-o", "c.flac", "--subtype", "FLOAT"], "--subtype FLOAT: .flac has"),
             (["a.wav", "-o", "-", "--report", "a.html"], "--report a.html: compares files, and '-' is none"),
         ],
     )
     def test_with_inputs_untouched(self, expdir, tmp_path, monkeypatch, argv, message):
         (tmp_path / "empty").mkdir()
+        (tmp_path / "page.html").mkdir()
         monkeypatch.chdir(tmp_path)
         before = files(tmp_path)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=message) as error:
             enhance.main([*argv, "--model", str(expdir)])
+        assert error.value.status == 2 and files(tmp_path) == before
+
+    @pytest.mark.parametrize("words", [["--window", "0"], ["--window", "nan"], ["--overwrite", "--resume"]])
+    def test_of_options(self, expdir, tmp_path, words):
+        with pytest.raises(SystemExit) as stop:
+            enhance.main([str(tmp_path / "a.wav"), "-o", str(tmp_path / "c.wav"), "--model", str(expdir), *words])
+        assert stop.value.code == 2
+
+    def test_of_a_folder_that_is_in_use(self, expdir, tmp_path):
+        before = files(tmp_path)
+        code = "import sys; from senet.lock import Lock; Lock(sys.argv[1]).__enter__(); print(flush=True); input()"
+        words = [sys.executable, "-c", code, str(tmp_path / "out")]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            other.stdout.readline()
+            with pytest.raises(UserError, match=f"out: in use by process {other.pid} on .* or take another folder"):
+                enhance.main([str(tmp_path / "a.wav"), "-o", str(tmp_path / "out"), "--model", str(expdir)])
+            other.communicate(b"\n")
         assert files(tmp_path) == before
 
 
@@ -380,10 +406,42 @@ def test_a_run_that_was_stopped_goes_on(expdir, tmp_path, caplog):
     inputs = sorted(tmp_path.glob("*.wav"))
     assert run_enhance(expdir, *inputs[:2], "-o", tmp_path / "out") == 0
     before = (tmp_path / "out" / "a.wav").stat()
-    assert run_enhance(expdir, *inputs, "-o", tmp_path / "out") == 1  # there already: refused
+    assert run_enhance(expdir, *inputs, "-o", tmp_path / "out") == 2  # there already: refused
     assert run_enhance(expdir, *inputs, "-o", tmp_path / "out", "--resume") == 0
     assert (tmp_path / "out" / "a.wav").stat() == before
     assert "enhanced 1 of 1 files" in caplog.text and (tmp_path / "out" / "c.wav").exists()
+
+
+def test_resuming_keeps_what_this_model_made_in_this_way(expdir, make_experiment, tmp_path, capsys):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", noise(2000), 16000)
+    a, b, out = tmp_path / "a.wav", tmp_path / "b.wav", tmp_path / "out"
+    other = make_experiment(tmp_path / "other", 2)
+    assert run_enhance(expdir, a, "-o", out, "--resume") == 0
+    before = files(out)
+    for words in ([other], [expdir, "--mix", "0.5"]):
+        assert run_enhance(*words[:1], a, b, "-o", out, "--resume", *words[1:]) == 2
+        assert files(out) == before
+    said = capsys.readouterr().err.splitlines()
+    assert "out: its results were made by small; to go on with --resume choose the same again" in said[0]
+    assert "by another model or other options" in said[1]
+    assert run_enhance(other, b, "-o", out) == 0  # what is there is now older than the note of the model
+    assert run_enhance(other, a, b, "-o", out, "--resume") == 0
+    assert files(out)[Path("a.wav")] == files(out)[Path("b.wav")] != before[Path("a.wav")]
+    (out / ".senet.jsonl").unlink()
+    assert run_enhance(other, a, b, "-o", out, "--resume") == 2
+    assert "in a way that is not known" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_without_torch(tmp_path, expdir):
+    soundfile.write(tmp_path / "a.wav", noise(2000), 16000)
+    code = (
+        "import sys; from senet.bin import run, enhance; status = run(enhance.main); assert 'torch' not in sys.modules"
+    )
+    for words in (["gone.wav", "-o", "b.wav"], ["a.wav", "-o", "b.ogg"], ["a.wav", "-o", "b.wav", "--model", "gone"]):
+        words = ["--model", str(expdir), *words]
+        done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr.startswith("error: "), done.stderr
 
 
 def test_full_disk_ends_the_run_with_one_message(expdir, tmp_path, monkeypatch, capsys):
@@ -428,7 +486,7 @@ def test_too_little_memory_for_one_file_is_said(expdir, tmp_path, monkeypatch, c
         soundfile.write(tmp_path / name, noise(n), 16000)
     assert run_enhance(expdir, *sorted(tmp_path.glob("*.wav")), "-o", tmp_path / "out") == 1
     assert "long.wav: too little memory for windows of 30 s; take a smaller --window" in caplog.text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["short.wav"]
+    assert [str(path) for path in files(tmp_path / "out")] == ["short.wav"]
 
 
 class TestBatches:
@@ -438,6 +496,7 @@ class TestBatches:
     def calls(self, monkeypatch):
         """The shapes the model was called with."""
         shapes, forward = [], LowLatencyNet.forward
+        monkeypatch.setattr("senet.infer.record._macs", lambda options: None)  # runs a model
         monkeypatch.setattr(
             LowLatencyNet, "forward", lambda self, noisy: shapes.append(tuple(noisy.shape)) or forward(self, noisy)
         )

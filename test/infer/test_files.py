@@ -11,7 +11,7 @@ import soundfile
 
 from senet.errors import UserError
 from senet.infer import files
-from senet.infer.item import Item, subtype_for
+from senet.infer.files import Item, subtype_for
 
 
 @pytest.fixture
@@ -28,21 +28,39 @@ def targets(*args, **kwargs):
 
 
 def test_format_is_kept_where_it_can_be_written(folder):
-    assert targets(["in"], "out") == ["out/a.wav", "out/d.WAV", "out/deep/b.flac", "out/deep/c.wav"]
-    assert targets(["in"], "out", ".flac") == ["out/a.flac", "out/d.flac", "out/deep/b.flac", "out/deep/c.flac"]
+    assert targets(["in"], "out") == ["out/a.wav", "out/d.WAV", "out/deep/b.flac", "out/deep/c.mp3.wav"]
+    assert targets(["in"], "out", ".flac") == [
+        "out/a.wav.flac", "out/d.WAV.flac", "out/deep/b.flac", "out/deep/c.mp3.flac",
+    ]  # fmt: skip
     assert targets(["in/a.wav"], "new.flac") == ["new.flac"]
     assert targets(["-"], "-") == ["-"] and targets(["-"], "x.wav") == ["x.wav"]
 
 
 def test_results_within_the_input_folder_are_not_its_content(folder):
     shutil.copytree("in", "in/out")
-    assert targets(["in"], "in/out") == ["in/out/a.wav", "in/out/d.WAV", "in/out/deep/b.flac", "in/out/deep/c.wav"]
+    assert targets(["in"], "in/out") == [
+        "in/out/a.wav", "in/out/d.WAV", "in/out/deep/b.flac", "in/out/deep/c.mp3.wav",
+    ]  # fmt: skip
 
 
-def test_two_that_would_become_one_keep_their_extensions(folder):
-    shutil.copy("in/a.wav", "in/a.flac")
-    assert targets(["in"], "out", ".wav")[:2] == ["out/a.flac.wav", "out/a.wav.wav"]
-    with pytest.raises(UserError, match="two inputs would both become 'a.wav.wav'"):
+def test_a_name_does_not_depend_on_its_neighbours(folder):
+    before = targets(["in"], "out")
+    for name in ("in/deep/c.ogg", "in/deep/c.aiff", "in/deep/c.wav"):
+        soundfile.write(name, np.zeros(1600), 16000)
+    after = targets(["in"], "out")
+    assert set(before) < set(after)
+    assert {"out/deep/c.mp3.wav", "out/deep/c.ogg.wav", "out/deep/c.aiff.wav", "out/deep/c.wav"} < set(after)
+
+
+def test_audio_that_is_not_read_is_named(folder, caplog):
+    for name in ("in/deep/x.m4a", "in/y.wma", "in/notes.txt", "in/.z.m4a"):
+        Path(name).write_bytes(b"...")
+    assert len(targets(["in"], "out")) == 4
+    assert "in: left out in/y.wma and 1 more; read are .wav" in caplog.text
+
+
+def test_two_that_would_become_one_are_refused(folder):
+    with pytest.raises(UserError, match="two inputs would both become 'out/a.wav'"):
         targets(["in/a.wav", "./in/a.wav"], "out")
 
 
@@ -56,6 +74,8 @@ def test_two_that_would_become_one_keep_their_extensions(folder):
         (["in/a.wav"], "in/../in/a.wav", "is an input file and would be overwritten"),
         (["in/a.wav"], "symbolic.wav", "is an input file and would be overwritten"),
         (["in/a.wav"], "hard.wav", "is an input file and would be overwritten"),
+        (["in/a.wav"], "in/d.WAV/x.wav", "in/d.WAV is no folder; choose another output"),
+        (["in/a.wav"], "/dev/null", "/dev/null is no folder"),
         (["in"], "in", "is an input file and would be overwritten"),
         (["in"], "alias", "is an input file and would be overwritten"),
     ],
@@ -114,7 +134,7 @@ class TestNeeds:
         assert files.tell(needs, 3) == 1
         out = capsys.readouterr().out
         assert "in/a.wav -> out/a.wav: 0.1 s, 16000 Hz, 1 channels" in out
-        assert "5 to do, 3 are there, 1 cannot be read" in out
+        assert "5 to do, 3 are there, 1 cannot be read as far as headers tell" in out
         assert not Path("out").exists()
 
     def test_too_small_a_disk_is_refused(self, folder, monkeypatch):

@@ -112,6 +112,12 @@ def test_recordings_that_do_not_fit_each_other_are_said(tmp_path):
     assert "gone.wav: cannot be opened" in found.text and len(found.all("audio")) == 3
 
 
+def test_what_could_not_be_enhanced_is_said(tmp_path):
+    failed = ["b.wav: holds NaN <or> infinite samples"]
+    found = Page(before_after.page([pair(tmp_path, "a", tone(0.1))], failed=failed))
+    assert "2 recordings, before and after" in found.text and f"Not shown: {failed[0]}." in found.text
+
+
 def test_the_file_is_the_page(tmp_path):
     recordings = [pair(tmp_path, "a", tone(0.1))]
     before_after.write(tmp_path / "new" / "out.html", recordings)
