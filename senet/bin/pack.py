@@ -43,7 +43,11 @@ def get_parser():
     parser.add_argument("--description", default="", help="a sentence or more for the model card")
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.add_argument("--card", metavar="FILE.md", help="also write the model card to a file")
-    parser.add_argument("--show", metavar="PACK", help="print a pack's model card and check it; nothing is packed")
+    parser.add_argument(
+        "--show",
+        metavar="PACK",
+        help="print a pack's model card, compare its digests and load its model; nothing is packed",
+    )
     parser.add_argument("--dry_run", action="store_true", help="only check the options and say the disk it needs")
     return parser
 
@@ -72,6 +76,7 @@ def main(argv=None):
 
 
 def show(args):
+    from senet.infer import load
     from senet.infer.card import harmless
 
     found = Pack(args.show)
@@ -82,6 +87,8 @@ def show(args):
     for part, digest in sorted(digests.items()):
         print(f"  {harmless(part):<8} SHA-256 {digest}")
     write_card(args.card, card)
+    load.load_model(args.show)  # digests agree with anything; whether it is a model shows when it is built
+    print("  its model is one of this senet and was built with these weights")
 
 
 def pack(args, name):

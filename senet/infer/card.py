@@ -24,7 +24,8 @@ def markdown(record):
     Returns:
         str, Markdown in which values are text: no HTML, no links, no pictures of theirs.
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: "training" or "scores" are not as senet writes them.
+        AttributeError, KeyError, OverflowError, TypeError, ValueError: "training" or "scores" are not as senet writes
+            them.
     """
     name, file = record["name"], f"{record['name']}.senet"
     lines = [f"# {name}", ""]

@@ -21,6 +21,8 @@ from senet.infer.record import is_pack, model_options
 
 # What a stranger's configuration may ask for, far above what any model here does.
 MAX_NUMBER = 1 << 20  # of a size or a rate
+MAX_VALUES = 1000  # altogether, those in lists counted one by one
+MAX_TEXT = 100  # characters
 MAX_COMPUTED = 1 << 28  # bytes of what is not stored but computed, such as windows
 MAX_PARTS = 1000, 20  # modules, parameters and buffers: so many, and so many more for each stored tensor
 
@@ -116,7 +118,8 @@ def _of_pack(pack):
     dotted, conf = pack.record["model"], pack.record["model_conf"]
     try:
         _require_model(dotted)
-        _require_small("model_conf", conf)
+        for count, (name, value) in enumerate(_values("model_conf", conf)):
+            _require_small(name, value, count)
         with torch.device("meta"), _few_parts(len(pack.table)):  # sizes without memory
             _require_fit(config.build("models", dotted, conf), pack)
         model = config.build("models", dotted, conf)
@@ -138,12 +141,21 @@ def _require_model(dotted):
         raise UserError(f"model: '{dotted}' is no model of senet.models")
 
 
-def _require_small(name, value):
+def _values(name, value):
+    """(name, value) of a mapping or a list and of all that is in it, with dots between names."""
+    yield name, value
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _require_small(f"{name}.{key}", item)
-    elif isinstance(value, int | float) and abs(value) > MAX_NUMBER:
-        raise UserError(f"{name} is {value:g}, and a pack's are at most {MAX_NUMBER}")
+            yield from _values(f"{name}.{key}", item)
+
+
+def _require_small(name, value, count):
+    if count > MAX_VALUES:
+        raise UserError(f"model_conf has more than {MAX_VALUES} values, and a pack's has at most as many")
+    if isinstance(value, int | float) and abs(value) > MAX_NUMBER:
+        raise UserError(f"{name} is too large a number, and a pack's are at most {MAX_NUMBER}")
+    if len(name) > MAX_TEXT or (isinstance(value, str) and len(value) > MAX_TEXT):
+        raise UserError(f"{name[:MAX_TEXT]} is longer than {MAX_TEXT} characters")
 
 
 @contextlib.contextmanager
@@ -177,7 +189,7 @@ def _require_fit(model, pack):
     computed = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - pack.size
     if computed > MAX_COMPUTED:
         raise UserError(f"model_conf: asks for {computed} bytes beside the stored weights")
-    if pack.record["sample_rate"] != model.sample_rate:
-        raise UserError(
-            f"sample_rate is {pack.record['sample_rate']} in its record and {model.sample_rate} in its model"
-        )
+    known = {"sample_rate": model.sample_rate, "parameters": sum(p.numel() for p in model.parameters())}
+    for name, value in known.items():
+        if pack.record[name] != value:
+            raise UserError(f"{name} is {pack.record[name]} in its record and {value} in its model")

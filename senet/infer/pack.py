@@ -110,7 +110,7 @@ class Pack:
         """{name: tensor} on the CPU.
 
         Raises:
-            UserError: the data are damaged.
+            UserError: the data are damaged, or not finite.
         """
         import torch
 
@@ -127,7 +127,14 @@ class Pack:
                 return torch.empty(shape, dtype=dtype)
             return torch.frombuffer(data, dtype=dtype, count=math.prod(shape), offset=first).reshape(shape)
 
-        return {name: tensor(*place) for name, place in self.table.items()}
+        found = {name: tensor(*place) for name, place in self.table.items()}
+        for name, value in found.items():
+            if not value.isfinite().all():
+                raise UserError(
+                    f"{self.path}: tensor '{_short(name)}' has values that are not finite, and 'senet pack' refuses "
+                    "such weights; ask who made it for another"
+                )
+        return found
 
     def card(self):
         """The model card, made anew of the record: what stands in the file is for those who read it without senet.
@@ -137,7 +144,7 @@ class Pack:
         """
         try:
             return markdown(self.record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise self._damaged(f"its record cannot be shown ({type(error).__name__}: {_short(error)})") from None
 
     def verify(self):
@@ -235,8 +242,11 @@ class Pack:
                 raise self._damaged(f"its record's '{name}' is missing or of a wrong type")
         if not re.fullmatch(NAME, self.record["name"]):
             raise self._damaged(f"its name is {_short(self.record['name'])!r}, expected letters, digits and . _ + -")
-        if self.record["sample_rate"] < 1 or (self.record["latency"] or 0) < 0:
-            raise self._damaged("its sample rate or latency is none")
+        if self.record["sample_rate"] < 1:
+            raise self._damaged("its sample rate is none")
+        for name in ("sample_rate", "latency", "parameters", "macs_per_second"):
+            if not 0 <= (self.record[name] or 0) < 1 << 63:
+                raise self._damaged(f"its {name} is none")
 
 
 def write(path, tensors, record, card):

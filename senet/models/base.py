@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.dsp.stft import STFT
-from senet.errors import require_positive
+from senet.errors import UserError
+
+RATES = 100, 384000  # Hz; nothing outside is audio
 
 
 class SpectralModel(nn.Module):
@@ -32,12 +34,12 @@ class SpectralModel(nn.Module):
         offline: why the whole recording is needed, a clause each with what would stream; empty: it is not.
         latency: input samples that have to follow sample n before output sample n is settled; None: all of them.
     Raises:
-        UserError: a sample rate below 1.
+        UserError: a sample rate that no audio has.
     """
 
     def __init__(self, sample_rate: int, stft: STFT, offline: Iterable[str] = (), lookahead: int = 0):
         super().__init__()
-        require_positive(type(self).__name__, sample_rate=sample_rate)
+        require_rate(type(self).__name__, sample_rate)
         self.sample_rate, self.stft, self.offline, self.lookahead = sample_rate, stft, tuple(offline), lookahead
 
     @property
@@ -100,3 +102,9 @@ class SpectralModel(nn.Module):
     def _analysed(self, noisy: Tensor) -> Tensor:
         length = noisy.shape[1]
         return self.analysis(F.pad(noisy, (0, self.stft.whole(length) - length)))
+
+
+def require_rate(where: str, sample_rate: int):
+    """Refuse a sample rate outside ``RATES``; ``where`` names the class."""
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise UserError(f"{where}: sample_rate is {sample_rate}, expected at least {RATES[0]} Hz, at most {RATES[1]}")

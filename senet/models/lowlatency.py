@@ -111,6 +111,10 @@ class LowLatencyNet(SpectralModel):
         )
         if lookahead < 0 or (lookahead and not causal):
             raise UserError(f"LowLatencyNet: lookahead is {lookahead}, expected 0, or more with causal: true")
+        if not 0 < exponent <= 1:
+            raise UserError(f"LowLatencyNet: exponent is {exponent}, expected more than 0 and at most 1 (1: none)")
+        if not mask_bound > 0:
+            raise UserError(f"LowLatencyNet: mask_bound is {mask_bound}, expected more than 0")
         offline = [] if causal else ["causal is false, which streams when true"]
         if level == "utterance":
             offline.append("level is utterance, which streams as cumulative or none")
@@ -219,5 +223,6 @@ def _share(lookahead: int, most: list[int]) -> list[int]:
         )
     shares = []
     for limit in most:
-        shares.append(min(limit, lookahead - sum(shares)))
+        shares.append(min(limit, lookahead))
+        lookahead -= shares[-1]
     return shares

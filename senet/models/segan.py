@@ -51,6 +51,7 @@ from torch.nn.utils import parametrize
 from senet.dsp.emphasis import de_emphasis, pre_emphasis
 from senet.errors import UserError, require_choice, require_positive
 from senet.layers.precision import at_least_single
+from senet.models.base import require_rate
 
 __all__ = ["SEGAN", "Discriminator", "DiscriminatorPlus"]  # what a configuration may name
 
@@ -118,7 +119,8 @@ class SEGAN(nn.Module):
         require_choice("SEGAN: z", z, ("fixed", "random", "zeros", "none"))
         require_choice("SEGAN: merge", merge, ("concat", "sum"))
         require_choice("SEGAN: overlap", overlap, ("none", *FADES))
-        require_positive("SEGAN", sample_rate=sample_rate, num_stages=num_stages)
+        require_rate("SEGAN", sample_rate)
+        require_positive("SEGAN", num_stages=num_stages)
         _check_sizes("SEGAN", window, channels, kernel, stride, padding)
         _check_attention("SEGAN", window, channels, stride, attention, attn_k_qk, attn_k_v, attn_pool)
         if overlap != "none" and window % 2:

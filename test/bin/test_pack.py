@@ -160,8 +160,8 @@ def test_what_senet_could_not_open_is_not_left_behind(make_experiment, tmp_path)
     (tmp_path / "a.senet").write_text("of before")
     options = config.load_resolved(exp)
     for conf, message in (
-        ({"exponent": 1e30}, "a pack's are at most"),
-        ({"exponent": float("inf")}, "cannot be written"),
+        ({"mask_bound": 1e30}, "a pack's are at most"),
+        ({"mask_bound": float("inf")}, "cannot be written"),
     ):
         config.save_resolved(exp / "config.yaml", options | {"model_conf": options["model_conf"] | conf})
         with pytest.raises(UserError, match=message):

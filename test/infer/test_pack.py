@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -240,7 +241,7 @@ def set_conf(**values):
         (lambda r: r.update(name="../../x"), "its name is '../../x'"),
         (lambda r: r.update(name="a; rm -rf ~"), "its name is 'a; rm -rf ~'"),
         (lambda r: r.update(sample_rate=True), "'sample_rate' is missing or of a wrong type"),
-        (lambda r: r.update(sample_rate=0), "its sample rate or latency is none"),
+        (lambda r: r.update(sample_rate=0), "its sample rate is none"),
         (lambda r: r.update(sample_rate=16000), "sample_rate is 16000 in its record and 8000 in its model"),
         (lambda r: r.update(model="os.system"), "'os.system' not found"),
         (lambda r: r.update(model="..os.system"), "not a name such as module.Class"),
@@ -251,8 +252,22 @@ def set_conf(**values):
         (lambda r: r.update(model="\x1b[2J\nx"), r"'\\x1b\[2J"),
         (set_conf(lstm_units=1 << 19), "in the pack and .* in its model; its record is of another one"),
         (set_conf(channels=1 << 20, lstm_units=1 << 20, fc_units=1 << 20), "its record is of another one"),
-        (set_conf(lstm_units=1 << 60), "model_conf.lstm_units is .*, and a pack's are at most 1048576"),
-        (set_conf(dilations=[1] * 5000), "has more parts than a model of"),
+        (set_conf(lstm_units=1 << 60), "model_conf.lstm_units is too large a number, and a pack's are at most 1048576"),
+        (set_conf(dilations=[1] * 900), "has more parts than a model of"),
+        (set_conf(dilations=[1] * 200_000), "model_conf has more than 1000 values"),
+        (set_conf(dilations=[[]] * 200_000), "model_conf has more than 1000 values"),
+        (set_conf(mask="m" * 101), "model_conf.mask is longer than 100 characters"),
+        (set_conf(**{"m" * 101: 1}), "model_conf.m+ is longer than 100 characters"),
+        (set_conf(lstm_units=10**400), "model_conf.lstm_units is too large a number"),
+        (set_conf(exponent=1e5), "exponent is 100000.0, expected more than 0 and at most 1"),
+        (set_conf(exponent=-1), "exponent is -1.0, expected more than 0 and at most 1"),
+        (set_conf(mask_bound=-1), "mask_bound is -1.0, expected more than 0"),
+        (set_conf(sample_rate=1), "sample_rate is 1, expected at least 100 Hz, at most 384000"),
+        (set_conf(sample_rate=1 << 20), "sample_rate is 1048576, expected at least 100 Hz"),
+        (lambda r: r.update(parameters=-5), "its parameters is none"),
+        (lambda r: r.update(parameters=5), "parameters is 5 in its record and .* in its model"),
+        (lambda r: r.update(macs_per_second=10**400), "its macs_per_second is none"),
+        (lambda r: r.update(latency=-1), "its latency is none"),
         (set_conf(dilations=[1, [1 << 40]]), r"model_conf.dilations.1.0 is"),
         (set_conf(n_fft=1 << 20, win_length=1 << 20), "its record is of another one"),
         (set_conf(hop_length=0), "hop_length"),
@@ -263,6 +278,23 @@ def test_a_record_that_fits_no_model_is_refused_before_anything_is_built(tmp_pat
     with pytest.raises(UserError, match=message) as caught:
         load_model(forged(tmp_path / "a.senet", change_record=change))
     assert str(caught.value).isprintable() and str(tmp_path) in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    size = Pack(FORMAT_1).size
+    for bad in (math.nan, -math.inf):
+        data = struct.pack("<f", bad) + bytes(size - 4)
+        with pytest.raises(UserError, match="tensor '.*' has values that are not finite"):
+            load_model(forged(tmp_path / "a.senet", data=data))
+
+
+def test_show_says_when_a_pack_holds_no_model(tmp_path, capsys):
+    path = forged(tmp_path / "a.senet", change_record=lambda r: r.update(model="os.system"))
+    with pytest.raises(UserError, match="'os.system' not found"):
+        main(["--show", str(path)])
+    assert "was built" not in capsys.readouterr().out
+    main(["--show", str(FORMAT_1)])
+    assert "its model is one of this senet and was built with these weights" in capsys.readouterr().out
 
 
 def test_what_is_computed_beside_the_weights_is_limited(monkeypatch):
@@ -389,7 +421,14 @@ def test_what_strangers_write_is_text_in_the_card(tmp_path, capsys):
 @pytest.mark.parametrize("key", ["training", "scores"])
 @pytest.mark.parametrize(
     "value",
-    [{"x": 1}, {"data": {}, "seed": "<b>", "x": 1}, {"data": 3}, {"data": {"a": {}}}, {"x": {"n": "a", "metrics": 3}}],
+    [
+        {"x": 1},
+        {"data": {}, "seed": "<b>", "x": 1},
+        {"data": {}, "training_seconds": 10**400, "x": 1},
+        {"data": 3},
+        {"data": {"a": {}}},
+        {"x": {"n": "a", "metrics": 3}},
+    ],
 )
 def test_a_record_that_cannot_be_shown_is_refused(tmp_path, key, value):
     with pytest.raises(UserError, match="its record cannot be shown"):
