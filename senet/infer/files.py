@@ -152,11 +152,15 @@ def _require_inputs_kept(items):
 def _require_places(items):
     """Look at the folders of targets, before a model is loaded for what cannot be written."""
     for folder in {item.target.parent: None for item in items if item.target != PIPE}:
-        place = existing(folder)
-        if not place.is_dir():
-            raise UserError(f"-o {folder}: {place} is no folder; choose another output")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise UserError(f"-o {folder}: nothing can be written in {place}; choose a folder where you may")
+        _require_place("-o", folder)
+
+
+def _require_place(option, folder):
+    place = existing(folder)
+    if not place.is_dir():
+        raise UserError(f"{option} {folder}: {place} is no folder; choose another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder}: nothing can be written in {place}; choose a folder where you may")
 
 
 def require_report(path, items):
@@ -170,6 +174,7 @@ def require_report(path, items):
         raise UserError(
             f"--report {path}: is a folder or one of the recordings; give it a name of its own, such as a.html"
         )
+    _require_place("--report", Path(path).parent)
 
 
 def _identity(path):

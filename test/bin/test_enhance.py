@@ -19,6 +19,7 @@ from senet.data.audio import WavArkWriter, read
 from senet.data.scp import Scp, read_table, write_table
 from senet.errors import UserError
 from senet.infer import sets
+from senet.infer.item import Outcome, Progress
 from senet.infer.load import load_model
 from senet.models.lowlatency import LowLatencyNet
 
@@ -431,6 +432,39 @@ def test_resuming_keeps_what_this_model_made_in_this_way(expdir, make_experiment
     (out / ".senet.jsonl").unlink()
     assert run_enhance(other, a, b, "-o", out, "--resume") == 2
     assert "in a way that is not known" in capsys.readouterr().err
+
+
+def test_what_is_done_is_said_where_a_run_is_interrupted(expdir, tmp_path, caplog, monkeypatch):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", noise(2000), 16000)
+    calls, forward = [], LowLatencyNet.forward
+
+    def interrupted(self, noisy):
+        calls.append(noisy)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return forward(self, noisy)
+
+    model = load_model(expdir)
+    monkeypatch.setattr("senet.infer.load.load_model", lambda *_: model)
+    monkeypatch.setattr(LowLatencyNet, "forward", interrupted)
+    assert run_enhance(expdir, *sorted(tmp_path.glob("*.wav")), "-o", tmp_path / "out") == 130
+    assert "1 of 3 files are done; --resume goes on with the others" in caplog.text
+    assert [str(path) for path in files(tmp_path / "out")] == ["a.wav"]
+
+
+def test_time_that_is_left(monkeypatch, caplog):
+    """By what was enhanced after the first recording, which took long to come."""
+    clock = iter([0, 100, 120, 140])
+    monkeypatch.setattr("senet.infer.item.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    progress = Progress(9, seconds=240)
+    for seconds in (40, 40, 40):
+        progress.add(Outcome("a", "b", seconds, 1.0))
+    assert [text.rpartition(", ")[2] for text in caplog.messages] == [
+        "real-time factor 0.025",
+        "80 s left",
+        "60 s left",
+    ]
 
 
 def test_mistakes_are_told_without_torch(tmp_path, expdir):

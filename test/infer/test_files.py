@@ -74,7 +74,7 @@ def test_two_that_would_become_one_are_refused(folder):
         (["in/a.wav"], "in/../in/a.wav", "is an input file and would be overwritten"),
         (["in/a.wav"], "symbolic.wav", "is an input file and would be overwritten"),
         (["in/a.wav"], "hard.wav", "is an input file and would be overwritten"),
-        (["in/a.wav"], "in/d.WAV/x.wav", "in/d.WAV is no folder; choose another output"),
+        (["in/a.wav"], "in/d.WAV/x.wav", "in/d.WAV is no folder; choose another place"),
         (["in/a.wav"], "/dev/null", "/dev/null is no folder"),
         (["in"], "in", "is an input file and would be overwritten"),
         (["in"], "alias", "is an input file and would be overwritten"),
@@ -91,6 +91,11 @@ def test_refusals(folder, inputs, output, message):
 def test_format_and_target_must_agree(folder):
     with pytest.raises(UserError, match="--format wav says otherwise"):
         files.list_items(["in/a.wav"], "x.flac", ".wav")
+
+
+def test_a_page_where_nothing_can_be_written(folder):
+    with pytest.raises(UserError, match="--report in/a.wav: .*in/a.wav is no folder"):
+        files.require_report("in/a.wav/page.html", files.list_items(["in"], "out"))
 
 
 class TestRemaining:
