@@ -242,11 +242,10 @@ class Pack:
                 raise self._damaged(f"its record's '{name}' is missing or of a wrong type")
         if not re.fullmatch(NAME, self.record["name"]):
             raise self._damaged(f"its name is {_short(self.record['name'])!r}, expected letters, digits and . _ + -")
-        if self.record["sample_rate"] < 1:
-            raise self._damaged("its sample rate is none")
-        for name in ("sample_rate", "latency", "parameters", "macs_per_second"):
-            if not 0 <= (self.record[name] or 0) < 1 << 63:
-                raise self._damaged(f"its {name} is none")
+        for name, least in (("sample_rate", 1), ("latency", 0), ("parameters", 0), ("macs_per_second", 0)):
+            value = self.record[name]
+            if value is not None and not least <= value < 1 << 63:
+                raise self._damaged(f"its record's '{name}' is {_short(value)}, expected {least} to {(1 << 63) - 1}")
 
 
 def write(path, tensors, record, card):
