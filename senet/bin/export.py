@@ -2,7 +2,7 @@
 
   senet export exp/train_lowlatency -o exported
   senet export lowlatency.senet -o exported --int8
-  python exported/run.py noisy.wav enhanced.wav [--stream]
+  python exported/run.py noisy.wav enhanced.wav [--stream] [--int8]
 
 The folder holds model.onnx, from waveform to waveform, for recordings of any length; of a causal model also
 stream.onnx, from one hop of samples to the next, with what it remembers as further inputs and outputs; run.py, which
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from senet.bin import Help, Parser, run, setup_logging
+from senet.errors import UserError
 
 
 def get_parser():
@@ -48,8 +49,8 @@ def get_parser():
         "--int8",
         action="store_true",
         help="also weights of 8 bits (dynamic quantisation of linear layers and LSTMs), model.int8.onnx and "
-        "stream.int8.onnx: size, speed and difference are measured; what is neither smaller nor faster, or below 30 dB,"
-        " is not kept",
+        "stream.int8.onnx, for run.py --int8: size, speed and difference are measured; what is neither smaller nor "
+        "faster, or below 30 dB, is not kept",
     )
     return parser
 
@@ -65,6 +66,8 @@ def main(argv=None):
     export.require_packages(args.format)
     export.require_folder(args.output)
     enhancer = load.load_model(args.model, args.checkpoint)
+    if not enhancer.info["parameters"]:
+        raise UserError(f"{args.model}: {type(enhancer.model).__name__} has no network, so there is nothing to export")
     parts = (args.only,) if args.only else ("offline", "stream") if enhancer.causal else ("offline",)
     if parts == ("offline",) and not args.only:
         logging.info("%s needs whole recordings: no stream", Path(args.model))

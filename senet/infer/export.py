@@ -76,6 +76,7 @@ def export(enhancer, folder, name, kind="onnx", parts=("offline", "stream"), int
             info["opset"] = OPSET
             shutil.copyfile(Path(__file__).with_name("export_run.py"), part / "run.py")
         for which in parts:
+            logging.info("%s: comparing with PyTorch", file_name(which, kind))
             info[which]["check"] = _check(which, model, part / file_name(which, kind), info[which])
             if int8:
                 info[which]["int8"] = _quantise(which, part, model.sample_rate, info[which])
@@ -196,6 +197,8 @@ def _write_onnx(step, inputs, dynamic, outputs, path, info):
             verbose=False,
             custom_translation_table={operator.floordiv: _floor_divide()},
         )
+    logging.info("%s: simplifying", path.name)
+    with _quiet():
         _tidy(exported.model)
         exported.save(str(path))
 
@@ -355,17 +358,27 @@ def _quantise(which, folder, rate, info):
         "times_smaller": smaller,
         "times_faster": factors[0] / factors[1],
         "real_time_factor": factors[1],
+        "float_bytes": _float_bytes(target),
         "largest_difference": float(np.abs(found - expected).max()),
         "snr_db": 10 * math.log10(max(float(np.sum(expected**2.0)), 1e-10) / max(error, 1e-10)),
     }
     pays = max(smaller, result["times_faster"]) >= GAIN
     result["kept"] = pays and result["snr_db"] >= LEAST_SNR
-    words = "{times_smaller:.2f} times smaller, {times_faster:.2f} times as fast, SNR {snr_db:.1f} dB"
-    said = words.format(**result)
+    floats = f"{result['float_bytes'] / 1e6:.1f} of {target.stat().st_size / 1e6:.1f} MB float: all but LSTM, linear"
+    words = "{times_smaller:.2f} times smaller ({}), {times_faster:.2f} times as fast, SNR {snr_db:.1f} dB"
+    said = words.format(floats, **result)
     if result["kept"]:
-        logging.info("%s: %s", target.name, said)
+        logging.info("%s: %s; run.py --int8 runs it", target.name, said)
     else:
         reason = f"an SNR below {LEAST_SNR} dB would be heard" if pays else "does not pay"
         logging.warning("%s: %s: %s, not kept", target.name, said, reason)
         target.unlink()
     return result
+
+
+def _float_bytes(path):
+    """What a quantised file still holds as float32."""
+    import onnx
+
+    kept = (t for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    return sum(4 * math.prod(t.dims) for t in kept)

@@ -1,6 +1,6 @@
-"""Enhance a recording with an exported model: python run.py NOISY.wav ENHANCED.wav [--stream]
+"""Enhance a recording with an exported model: python run.py NOISY ENHANCED.wav [--stream] [--int8]
 
-Needs numpy, soundfile, onnxruntime. With --stream hop by hop, as live.
+Needs numpy, soundfile, onnxruntime. With --stream hop by hop, as live; with --int8 by the weights of 8 bits.
 """
 
 import json
@@ -42,18 +42,31 @@ def stream(session, x, live):
     return np.concatenate(out, 1)[:, live["delay"] : live["delay"] + n]
 
 
-if __name__ == "__main__":
-    here = Path(__file__).resolve().parent
+def main(words):
+    here, options = Path(__file__).resolve().parent, {word for word in words if word.startswith("--")}
     info = json.loads((here / "export.json").read_text(encoding="utf-8"))
-    part = "stream" if "--stream" in sys.argv else "offline"
-    paths = [word for word in sys.argv[1:] if word != "--stream"]
-    if len(paths) != 2 or part not in info:
+    paths, part = [word for word in words if word not in options], "stream" if "--stream" in options else "offline"
+    if len(paths) != 2 or options - {"--stream", "--int8"} or part not in info:
         sys.exit(f"{__doc__}\nexported here: {', '.join({'offline', 'stream'} & set(info))}")
+    file = here / info[part]["file"].replace(".onnx", ".int8.onnx" if "--int8" in options else ".onnx")
+    noisy, enhanced = map(Path, paths)
+    for path in (file, noisy):
+        if not path.is_file():
+            sys.exit(f"{path}: no such file")
+    if enhanced.suffix.lower() not in (".wav", ".flac") or (enhanced.exists() and enhanced.samefile(noisy)):
+        sys.exit(f"{enhanced}: expected a .wav or .flac to write, and not the input")
     import soundfile
 
-    x, rate = soundfile.read(paths[0], dtype="float32", always_2d=True)
-    if rate != info["sample_rate"] or not len(x):
-        sys.exit(f"{paths[0]}: {len(x)} samples at {rate} Hz; expected {info['sample_rate']} Hz: resample first")
-    session, x = load(here / info[part]["file"]), np.ascontiguousarray(x.T)
-    y = stream(session, x, info["stream"]) if part == "stream" else offline(session, x)
-    soundfile.write(paths[1], y.T, rate)
+    try:
+        x, rate = soundfile.read(noisy, dtype="float32", always_2d=True)
+        if rate != info["sample_rate"] or not len(x):
+            sys.exit(f"{noisy}: {len(x)} samples at {rate} Hz; expected some at {info['sample_rate']} Hz: resample it")
+        session, x = load(file), np.ascontiguousarray(x.T)
+        y = stream(session, x, info["stream"]) if part == "stream" else offline(session, x)
+        soundfile.write(enhanced, y.T, rate)
+    except soundfile.SoundFileError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
