@@ -160,6 +160,8 @@ def _require_options(args):
         for option in ("format", "overwrite", "resume", "report", "dry_run"):
             if getattr(args, option):
                 raise UserError(f"--{option} is for files and folders; what an .scp lists is done where it has changed")
+        if not Path(scp).is_file():
+            raise UserError(f"{scp}: no such file")
     if not args.collect:
         model_options(args.model)
     return scp
@@ -190,8 +192,6 @@ def enhance_files(args):
                 stack.enter_context(Lock(folder))
             note = folder and folder / files.NOTE
             todo = files.remaining(items, args.overwrite, args.resume, note)
-            if len(todo) < len(items):
-                logging.info("%d of %d results are there and kept", len(items) - len(todo), len(items))
             needs = files.needs(todo, args.subtype)
             if args.dry_run:
                 return files.tell(needs, len(items) - len(todo))
@@ -200,6 +200,8 @@ def enhance_files(args):
             if folder:
                 there = args.resume and any(item.target.exists() for item in items)
                 files.note_model(note, workers[0].identity(_how(args)), Path(args.model).name, there)
+        if len(todo) < len(items):
+            logging.info("%d of %d results are there and kept", len(items) - len(todo), len(items))
         failed = enhance_all(args, workers, needs)
         if args.report:
             done = [item for item in items if str(item.target) not in failed]

@@ -131,6 +131,7 @@ class TestRefusals:
             (["a.wav", "--job", "1/2", "-o", "out"], "are for an .scp"),
             (["a.wav", "b.scp", "-o", "out"], "b.scp: an .scp is enhanced alone"),
             (["b.scp", "--resume", "-o", "out"], "--resume is for files and folders"),
+            (["gone.scp", "-o", "out"], "gone.scp: no such file"),
             (["a.wav", "-o", "b.wav"], "'b.wav' is there already; --overwrite makes it again"),
             (
                 ["a.wav", "-o", "c.wav", "--report", "./c.wav"],
