@@ -4,9 +4,10 @@
   ffmpeg -i in.mp3 -f s16le -ac 1 -ar 16000 - | senet stream --model model.senet > out.s16
   senet stream --model model.senet --live
 
-For models that are causal. What comes out has as many samples as what went in, later by the latency that is told before
-it begins. At the end it tells how long chunks took: one that takes longer than it lasts is late. Both go to standard
-error. Ctrl-C ends it. Exit status: 0 the input ended, or --live was ended; 1 it cannot be done; 2 wrong usage.
+For models that are causal. What comes out is as long as what went in and in line with it: no silence is put before it;
+a sample is given out once as many more have come in as the latency says, which is told before it begins. At the end it
+tells how long chunks took: live, one that takes longer than it lasts is late. Both go to standard error. Ctrl-C ends
+it. Exit status: 0 the input ended, or --live was ended; 1 it cannot be done; 2 wrong usage.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What a live stream needs besides the model: samples as bytes, a sound card, and a clock."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -12,26 +13,34 @@ from senet.errors import UserError
 
 FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 FULL_SCALE = 32768
+HEADERS = b"RIFF", b"fLaC", b"OggS"  # of files, which are no PCM
 
 
 class Pipe:
     """PCM without a header: frames of one sample of each channel, one after the other.
 
     Args:
-        source, sink: binary files.
+        source, sink: binary files, standard input and output.
         kind: ``s16le`` or ``f32le``.
         channels: C.
+    Raises:
+        UserError: the input begins as an audio file does, or the output cannot be written.
     """
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, kind: str, channels: int):
         self.source, self.sink, self.dtype, self.channels = source, sink, np.dtype(FORMATS[kind]), channels
-        self._clipped = self._left = 0
+        self._begun = self._clipped = self._left = 0
 
     def chunks(self, samples: int) -> Iterator[Tensor]:
         """(C, ``samples``) float32 each as soon as they are there; the last may be shorter."""
         frame = self.dtype.itemsize * self.channels
         while data := self.source.read(samples * frame):
-            self._left = len(data) % frame
+            if not self._begun and data.startswith(HEADERS):
+                raise UserError(
+                    "standard input is an audio file, expected raw PCM; 'senet enhance' takes files, and 'ffmpeg -i - "
+                    "-f s16le -ar RATE -' makes raw PCM of them"
+                )
+            self._begun, self._left = 1, len(data) % frame
             x = np.frombuffer(data, self.dtype, len(data) // frame * self.channels).astype(np.float32)
             if self.dtype.kind == "i":
                 x /= FULL_SCALE
@@ -44,8 +53,14 @@ class Pipe:
             steps = np.rint(y * FULL_SCALE)
             y = steps.clip(-FULL_SCALE, FULL_SCALE - 1)
             self._clipped += int((y != steps).sum())
-        self.sink.write(y.astype(self.dtype).tobytes())
-        self.sink.flush()
+        try:
+            self.sink.write(y.astype(self.dtype).tobytes())
+            self.sink.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.sink.fileno())  # what Python still holds goes there
+            raise UserError(f"standard output cannot be written: {error.strerror}") from None
 
     def troubles(self) -> list[str]:
         """A sentence for each thing that went wrong."""
@@ -128,8 +143,9 @@ class Clock:
             return "no chunks"
         times = np.array(self._times)
         median, high, worst = (1000 * np.quantile(times, share) for share in (0.5, 0.99, 1))
+        over = int((times > self.deadline).sum())
         return (
             f"{len(times)} chunks of {1000 * self.deadline:.4g} ms took {median:.2f} ms (median), {high:.2f} ms (99th "
-            f"percentile), {worst:.2f} ms (worst); {int((times > self.deadline).sum())} were late; real-time factor "
+            f"percentile), {worst:.2f} ms (worst); {over} took longer than they last; real-time factor "
             f"{times.mean() / self.deadline:.3f}"
         )

@@ -146,7 +146,8 @@ def require_streaming(model: nn.Module):
     if model.latency is None:
         reasons = "; ".join(getattr(model, "offline", ())) or "nothing is known about why"
         raise UserError(
-            f"{type(model).__name__} as configured here needs the whole recording, so it cannot stream: {reasons}"
+            f"{type(model).__name__} as configured here needs the whole recording, so it cannot stream; other settings "
+            f"need another training: {reasons}"
         )
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_what_comes_out_is_what_the_model_gives(pipe, expdir, kind, channels, ch
     assert status == 0
     np.testing.assert_allclose(y, load_model(expdir).enhance(x, 16000), atol=2e-5 if kind == "s16le" else 1e-5)
     assert "latency 24.9 ms and the chunk's " + ("4.812" if chunk else "10") + " ms" in said
-    assert f"{52 if chunk else 26} chunks of" in said and "(median)" in said and "were late" in said
+    assert f"{52 if chunk else 26} chunks of" in said and "(median)" in said and "took longer than they last" in said
 
 
 def test_another_rate_is_resampled_and_the_latency_says_so(pipe, expdir):
@@ -63,6 +64,23 @@ def test_another_rate_is_resampled_and_the_latency_says_so(pipe, expdir):
     assert status == 0
     np.testing.assert_allclose(np.frombuffer(out, "<f4"), load_model(expdir).enhance(x, 8000), atol=1e-3)
     assert "latency 24.9 ms and the chunk's 10 ms, and 12.0 ms of resampling, which 16000 Hz would spare" in said
+
+
+@pytest.mark.parametrize("start", [b"RIFF\x24\0\0\0WAVEfmt ", b"fLaC"])
+def test_an_audio_file_is_refused(pipe, start, capsys):
+    status, out, _ = pipe(start + bytes(1000))
+    assert status == 1 and out == b""
+    assert "standard input is an audio file, expected raw PCM" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_is_full_gets_one_line(expdir):
+    argv = [sys.executable, "-m", "senet.bin.stream", "--model", str(expdir)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, input=bytes(64000), stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == "error: standard output cannot be written: No space left on device"
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
 
 
 def test_silence_of_no_samples_is_no_error(pipe):
@@ -96,7 +114,10 @@ def test_an_offline_model_is_refused_with_the_setting(pipe, tmp_path, capsys):
     checkpoint.save(tmp_path / "checkpoints", {"model": model.state_dict()}, step=1, epoch=1, score=1.0)
     config.save_resolved(tmp_path / "config.yaml", options)
     assert pipe(b"", "--model", str(tmp_path))[0] == 1
-    assert "cannot stream: causal is false, which streams when true" in capsys.readouterr().err
+    assert (
+        "cannot stream; other settings need another training: causal is false, which streams when true"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout"])

@@ -175,7 +175,9 @@ def test_a_step_from_frame_to_frame_gives_the_recordings_frames(model):
 def test_a_model_that_needs_the_whole_recording_is_refused_with_the_settings_that_make_it_so(name, conf, reasons):
     model = build(name, conf)
     for refusing in (Stream, FrameStep):
-        with pytest.raises(UserError, match="cannot stream: .*" + ".*; ".join(reasons)):
+        with pytest.raises(
+            UserError, match="cannot stream; other settings need another training: .*" + ".*; ".join(reasons)
+        ):
             refusing(model)
 
 
