@@ -11,6 +11,9 @@ Options: --max-jobs-run N (default: the processors of this machine; with --gpu N
 GPUs), --gpu N, --num-threads N, --pick all|failed|incomplete (look at the old logs and
 leave out the jobs that ended with code 0), --dry-run. Others, such as --mem 4G, are for
 the cluster's runners and do nothing here.
+A signal reaches the commands as SIGTERM, and SIGKILL follows after 30 s, or a second Ctrl-C.
+What stands in parentheses, "( python ... ; date )", is run by another bash, which ends at
+SIGTERM and takes along at once what it runs: a training saves only without them.
 Exit status: 0 when all jobs ended with 0; 1 when not; 128 + signal when interrupted.
 """
 
