@@ -6,7 +6,6 @@ Of the machine it was trained on nothing goes along but its processors: no host,
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 from senet import config
 from senet.errors import UserError
@@ -71,16 +70,10 @@ def of_experiment(path, model, options, checkpoint):
         "causal": model.causal,
         "latency": model.latency,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "macs_per_second": made["macs_per_second"] if "macs_per_second" in made else _macs(options),
+        "macs_per_second": made.get("macs_per_second"),
         "training": _training(path, made, checkpoint),
         "scores": {},
     }
-
-
-def _macs(options):
-    from senet.train.build import count_macs
-
-    return count_macs(SimpleNamespace(**options))
 
 
 def _training(path, made, checkpoint):

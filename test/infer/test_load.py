@@ -91,10 +91,6 @@ def test_what_was_meant_is_said(copy):
             load_model(copy / name)
 
 
-def test_macs_are_known_without_a_record_of_training(copy):
-    assert not (copy / "record.json").exists() and load_model(copy).info["macs_per_second"] > 1e6
-
-
 def test_a_device_that_is_not_there_is_refused(copy):
     for device in ("cuda:99", "fpga", "nonsense"):
         with pytest.raises(UserError, match=f"device '{device}': cannot be used here; there is cpu"):
