@@ -208,7 +208,9 @@ def test_the_folder_says_what_is_in_it(exported):
     assert set(info["files"]) == {path.name for path in exported.iterdir()} - {"export.json"}
     assert all(exporting.sha256(exported / name) == file["sha256"] for name, file in info["files"].items())
     for part in ("offline", "stream"):
-        assert info[part]["check"]["largest_difference"] <= 1e-4
+        check = info[part]["check"]
+        assert 0 < check["rms_difference"] < check["largest_difference"] <= 1e-4
+        assert 0 < check["pytorch"]["rms_difference"] < check["pytorch"]["largest_difference"] <= 1e-4
         int8 = info[part]["int8"]
         assert int8["kept"] == (exported / info[part]["file"].replace(".onnx", ".int8.onnx")).exists()
         assert int8["float_bytes"] > 0 and int8["largest_difference"] > 0 and int8["times_smaller"] > 1
@@ -236,11 +238,48 @@ def test_an_export_that_differs_leaves_the_one_before(tmp_path, monkeypatch):
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(before) == {"model.pt2", "export.json"}
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    monkeypatch.setattr(exporting, "ROUNDING", -1.0)
     for folder in ("out", "other"):
         with pytest.raises(UserError, match=r"model.pt2: differs from PyTorch by .*nothing was written"):
             exporting.export(Enhancer(Half()), tmp_path / folder, "half", "pt2", ("offline",))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path):
+    class Broken(Half):
+        def forward(self, noisy):
+            return noisy * torch.nan
+
+    with pytest.raises(UserError, match="differs from PyTorch by inf"):
+        exporting.export(Enhancer(Broken()), tmp_path / "out", "broken", "pt2", ("offline",))
+
+
+class Rounding(Half):
+    """A model that makes 0.001 of what rounding leaves."""
+
+    def forward(self, noisy):
+        return noisy + 1e-3 * torch.sign(noisy / 3 * 3 - noisy)
+
+
+def test_where_rounding_alone_matters_pytorch_s_own_difference_is_said_and_allowed(tmp_path, caplog):
+    info = exporting.export(Enhancer(Rounding()), tmp_path / "out", "rounding", "pt2", ("offline",))
+    check = info["offline"]["check"]
+    assert 1e-4 < check["largest_difference"] == check["pytorch"]["largest_difference"] < 3e-3
+    assert "depends on rounding, in PyTorch, too" in caplog.text
+
+
+def test_the_check_hears_bins_that_hold_only_rounding():
+    """Their phases differ between single and double precision, which ordinary test signals do not show."""
+
+    def turned(wave):
+        spec, wave = STFT(), torch.from_numpy(wave)
+        phasors = (delta_phasor(s, "baseband", 160, 512) for s in (spec(wave), spec.double()(wave.double())))
+        return int(((next(phasors) - next(phasors)).abs() > 0.1).sum())
+
+    assert turned(exporting.noisy_speech(64000, 16000, 1, seed=0)) == 0
+    for x in exporting.faint_speech(64000, 16000, seed=0):
+        assert turned(x[None]) > 0
 
 
 def test_a_model_that_draws_random_numbers_is_refused(tmp_path):
