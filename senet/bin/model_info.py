@@ -1,6 +1,7 @@
 """Tell what a model costs and how far it looks: parameters, MACs, memory, latency, receptive field."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from senet import config
 from senet.bin import run, setup_logging
 from senet.errors import UserError
 from senet.infer.pack import SUFFIX
+from senet.infer.record import is_pack, model_options
 from senet.train import options
 
 # The longest signal that the receptive field is looked for in, by its MACs and seconds: some seconds on one core.
@@ -47,11 +49,13 @@ def parse(argv):
         raise UserError("--model or --config is missing: whose figures?")
     if args.seconds <= 0:
         raise UserError(f"--seconds {args.seconds:g}: expected more than 0")
-    if Path(args.model).is_dir():
-        trained = config.load_resolved(args.model)["model"]
+    if not (os.sep in args.model or args.model.endswith(SUFFIX) or Path(args.model).is_dir()):
+        return args  # a class
+    if not is_pack(args.model):
+        trained = model_options(args.model)["model"]
         args = parser.parse(["--config", str(Path(args.model) / "config.yaml"), *argv])
         args.model = trained
-    elif args.model.endswith(SUFFIX):
+    else:
         from senet.infer.load import load_model
 
         info = load_model(args.model).info  # which looks at sizes before it builds anything

@@ -78,6 +78,7 @@ def test_the_text_names_parts_counter_latency_and_memory(capsys):
         ([], "--model or --config is missing"),
         (["--model", "lowlatency.LowLatencyNet", "--seconds", "0"], "--seconds 0: expected more than 0"),
         (["--model", "lowlatency.LowLatencyNet", "--model_conf.lstm_unit", "3"], "did you mean 'lstm_units'"),
+        (["--model", "exp/nowhere"], "exp/nowhere: no such model; expected an experiment"),
         (["--model", "lowlatncy.LowLatencyNet"], "did you mean 'lowlatency'"),
     ],
 )
