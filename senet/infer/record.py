@@ -9,7 +9,7 @@ from pathlib import Path
 
 from senet import config
 from senet.errors import UserError
-from senet.infer.pack import SUFFIX, Pack
+from senet.infer.pack import Pack
 
 NOT_STATED = "not stated: ask who made it before you use it"
 _PLACES = {"config", "train", "valid", "data", "expdir", "init_from"}  # options of training that are paths
@@ -31,7 +31,7 @@ def is_pack(path):
     if not path.is_file():
         raise UserError(f"{path}: no such model; expected an experiment, such as exp/train_lowlatency, or a pack")
     folder = next((above for above in path.parents[:2] if (above / "config.yaml").exists()), None)
-    if folder and path.suffix != SUFFIX:
+    if folder and path.suffix in (".pt", ".yaml", ".json"):
         which = f", and as the checkpoint {path.name}" if path.suffix == ".pt" else ""
         raise UserError(f"{path}: part of an experiment; give its folder, {folder}{which}")
     return True

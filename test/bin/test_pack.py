@@ -39,6 +39,13 @@ def scored(make_experiment, small_set, tmp_path_factory):
     return exp
 
 
+def test_a_pack_may_lie_in_its_experiment(scored):
+    inside = scored / "a.senet"
+    pack.main([str(scored), "-o", str(inside)])
+    assert load_model(inside).info["name"] == scored.name
+    inside.unlink()
+
+
 def test_weights_of_the_scores_are_packed_with_them_and_with_the_record(scored, tmp_path):
     pack.main([str(scored), "-o", str(tmp_path / "a.senet"), "--card", str(tmp_path / "a.md")])
     enhancer, last = load_model(tmp_path / "a.senet"), load_model(scored, "last")
