@@ -33,7 +33,7 @@ echo "== ruff"
 ruff check --quiet . || status=1
 ruff format --quiet --check . || status=1
 
-echo "== pytest (all of it: about 10 minutes on 2 cores)"
+echo "== pytest (all of it: about 15 minutes on 2 cores)"
 [ $# -eq 0 ] || cd "$here" || exit 1 # paths given are relative to where the caller stands
 # A file's tests stay in one process, because they share what is slow to make.
 python -m pytest -q --durations=10 -n auto --maxprocesses=4 --dist=loadfile "$@" || status=1
