@@ -35,6 +35,10 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if none else super()._get_help_string(action)
 
 
+class HelpAsWritten(argparse.RawDescriptionHelpFormatter, Help):
+    """The same, with the lines of the description as they are."""
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in a line, before which argparse shows all options."""
 

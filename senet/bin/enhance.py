@@ -19,17 +19,14 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import Help, Parser, positive, run, setup_logging, share
+from senet.bin import HelpAsWritten, Parser, positive, run, setup_logging, share
 from senet.errors import UserError
 
 SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
 
 def get_parser():
-    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
-        pass
-
-    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=HelpAsWritten, allow_abbrev=False)
     parser.add_argument(
         "input", nargs="+", metavar="IN", help="audio files and folders; or one .scp; or -, a wav on standard input"
     )

@@ -12,20 +12,16 @@ differs by more than 1e-4, and by more than 8 times what rounding changes in PyT
 the extra senet[onnx].
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
-from senet.bin import Help, Parser, run, setup_logging
+from senet.bin import HelpAsWritten, Parser, run, setup_logging
 from senet.errors import UserError
 
 
 def get_parser():
-    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
-        pass
-
-    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=HelpAsWritten, allow_abbrev=False)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model, exp/<tag>, or a pack")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FOLDER", help="to make; an earlier export is replaced"

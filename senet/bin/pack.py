@@ -9,24 +9,20 @@ SHA-256. It holds no code and no path of this machine, and is safe to open whoev
 EXP/enhanced_<set> (stages 5 and 6), where they were made with exactly these weights.
 """
 
-import argparse
 import logging
 import os
 import re
 import sys
 from pathlib import Path
 
-from senet.bin import Help, Parser, run, setup_logging
+from senet.bin import HelpAsWritten, Parser, run, setup_logging
 from senet.errors import UserError
 from senet.files import whole_file
 from senet.infer.pack import NAME, SUFFIX, Pack
 
 
 def get_parser():
-    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
-        pass
-
-    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=HelpAsWritten, allow_abbrev=False)
     parser.add_argument("exp", nargs="?", metavar="EXP", help="folder of a trained model, exp/<tag>")
     parser.add_argument("-o", "--output", metavar=f"NAME{SUFFIX}", help="the pack to write")
     parser.add_argument(

@@ -10,20 +10,16 @@ tells how long chunks took: live, one that takes longer than it lasts is late. B
 it. Exit status: 0 the input ended, or --live was ended; 1 it cannot be done; 2 wrong usage.
 """
 
-import argparse
 import logging
 import sys
 import time
 
-from senet.bin import Help, Parser, positive, run, setup_logging
+from senet.bin import HelpAsWritten, Parser, positive, run, setup_logging
 from senet.errors import UserError
 
 
 def get_parser():
-    class Formatter(argparse.RawDescriptionHelpFormatter, Help):
-        pass
-
-    parser = Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=HelpAsWritten, allow_abbrev=False)
     parser.add_argument("--model", metavar="MODEL", help="a pack, or the folder of an experiment")
     parser.add_argument("--checkpoint", default="best", help="of an experiment, as for senet enhance")
     parser.add_argument(
