@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,16 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for reduced.py
+
+
+@pytest.fixture(autouse=True)
+def no_log_goes_on():
+    """A command logs to the standard error that it was called with: after a test that is closed."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -46,14 +46,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; --help lists the options\n")
 
 
-def positive(text):
-    """Type of an option: a whole number from 1 on."""
-    try:
-        if int(text) >= 1:
-            return int(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"'{text}', expected a whole number from 1 on")
+def at_least(least):
+    """Type of an option: a whole number from ``least`` on."""
+
+    def number(text):
+        try:
+            if int(text) >= least:
+                return int(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"'{text}', expected a whole number from {least} on")
+
+    return number
+
+
+positive = at_least(1)
 
 
 def share(text):

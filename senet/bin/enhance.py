@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from senet import shards
-from senet.bin import HelpAsWritten, Parser, positive, run, setup_logging, share
+from senet.bin import HelpAsWritten, Parser, at_least, positive, run, setup_logging, share
 from senet.errors import UserError
 
 SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -83,7 +83,7 @@ def get_parser():
     group.add_argument(
         "--nj", type=positive, default=1, help="processes, each with a model; with --ngpu at least one each"
     )
-    group.add_argument("--ngpu", type=int, default=0, help="GPUs")
+    group.add_argument("--ngpu", type=at_least(0), default=0, help="GPUs")
     group.add_argument(
         "--num_threads",
         type=positive,

@@ -151,7 +151,9 @@ class TestRefusals:
             enhance.main([*argv, "--model", str(expdir)])
         assert error.value.status == 2 and files(tmp_path) == before
 
-    @pytest.mark.parametrize("words", [["--window", "0"], ["--window", "nan"], ["--overwrite", "--resume"]])
+    @pytest.mark.parametrize(
+        "words", [["--window", "0"], ["--window", "nan"], ["--ngpu", "-1"], ["--overwrite", "--resume"]]
+    )
     def test_of_options(self, expdir, tmp_path, words):
         with pytest.raises(SystemExit) as stop:
             enhance.main([str(tmp_path / "a.wav"), "-o", str(tmp_path / "c.wav"), "--model", str(expdir), *words])
